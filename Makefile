@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+
+# Stamps are written after the work they stand for, so that work cut short is done again. The first carries the Python
+# version: another PYTHON makes a new environment.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+CREATED := $(VENV)/created-$(VERSION)
+DECLARED := setup.py setup.cfg pyproject.toml requirements.lock
+
+# A sourced ROS installation must not mix with the environment's own packages.
+unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH
+# Libraries that the ROS wheels of another environment had put there, with the mark that says so.
+ifdef _ROS_WHEELS_BOOTSTRAP_COMPLETE
+unexport LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
+endif
+
+# Only what pip installed: the ROS wheels bring records of their own for what lies inside them.
+define LIST_INSTALLED
+from importlib.metadata import distributions
+own = {"pip", "tigr-ros"}
+found = {d.name.lower().replace("_", "-"): d.version.split("+")[0] for d in distributions() if d.read_text("INSTALLER")}
+print(*(f"{name}=={found[name]}" for name in sorted(found) if name not in own), sep="\n")
+endef
+
+.PHONY: help train test lock clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make train   install what training needs, train on the half-cheetah, write a report'
+	@echo 'make test    install everything, check style and types, run all tests'
+	@echo 'make lock    renew requirements.lock with the newest versions'
+	@echo 'make clean   remove the environment and the caches; keep output/'
+	@echo 'PYTHON=python3.x chooses the Python (3.11 to 3.13) of the environment'
+
+train: $(VENV)/train
+	$(BIN)/tigr train quick
+
+test: $(VENV)/test
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest
+
+$(CREATED):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo \
+	  'found Python $(VERSION), expected 3.11 to 3.13, for which requirements.lock was made; fix: make PYTHON=python3.11 ...' \
+	  >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) setuptools
+	@touch $@
+
+# Without build isolation: the build uses the locked setuptools too.
+$(VENV)/train: $(CREATED) $(DECLARED)
+	@echo 'installing what training needs: a minute or two the first time'
+	$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/test: $(CREATED) $(DECLARED)
+	@echo 'installing everything, for training and tests: two minutes or more the first time'
+	$(PIP) --no-build-isolation --editable '.[ray,ros,test]'
+	@touch $@
+
+# torch and the ROS distribution stay as they are: change their lines by hand.
+lock: export LIST := $(LIST_INSTALLED)
+lock:
+	@mkdir -p build
+	grep -E '^(torch|ros-[a-z-]+)==' requirements.lock > build/kept
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/python -m pip install --quiet --constraint build/kept --editable '.[ray,ros,test]'
+	{ grep '^#' requirements.lock; build/lock/bin/python -c "$$LIST"; } > build/requirements.lock
+	mv build/requirements.lock requirements.lock
+	rm -rf build/lock build/kept
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks for robots, as Gymnasium environments. Imports nothing else of this project.
+
+::
+
+    half_cheetah ─┐ Robot: state -> state, RobotSpec (observation layout, efforts)
+    point_robot  ─┤
+                  ├──► vector_env ──► task_env ──► gymnasium.make(id)
+    tasks ────────┤        └─────────────────────► make_vector(id, N), gymnasium.make_vec(id)
+                  │
+    task_batch ◄──┘ rewards of N tasks at once, from the tables of base tasks
+
+Imports point one way: spec, tasks < robot < half_cheetah, point_robot; tasks < task_batch; robot and
+task_batch < vector_env < task_env.
+
+A new base task is one row in a robot's table. A new robot is one file that offers `envs.robot.Robot` and
+declares its environments, and one entry in `ENVIRONMENTS` below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import gymnasium
+
+from envs import half_cheetah, point_robot
+from envs.robot import EnvDefinition
+from envs.spec import Actuator, ObservationTerm, RobotSpec
+from envs.task_env import TaskEnv
+from envs.tasks import (
+    BaseTask,
+    EverySteps,
+    OnCrossing,
+    Task,
+    TaskChange,
+    TaskChangeLike,
+    TaskLike,
+    TaskSet,
+    nearest,
+)
+from envs.vector_env import TaskVectorEnv
+
+__all__ = [
+    "ENVIRONMENTS",
+    "Actuator",
+    "BaseTask",
+    "EverySteps",
+    "ObservationTerm",
+    "OnCrossing",
+    "RobotSpec",
+    "Task",
+    "TaskChange",
+    "TaskEnv",
+    "TaskLike",
+    "TaskSet",
+    "TaskVectorEnv",
+    "env_ids",
+    "make_env",
+    "make_vector",
+    "task_set",
+]
+
+ENVIRONMENTS: dict[str, EnvDefinition] = {**half_cheetah.ENVIRONMENTS, **point_robot.ENVIRONMENTS}
+
+
+def env_ids() -> dict[str, str]:
+    """Return the ids of our environments, each with a one-line description."""
+    return {env_id: definition.description for env_id, definition in ENVIRONMENTS.items()}
+
+
+def task_set(env_id: str, base_tasks: Sequence[str] | None = None) -> TaskSet:
+    """Return the task set of an environment, or of the named `base_tasks` of it in that order.
+
+    Raises:
+        ValueError: unknown environment or base task.
+    """
+    full_set = TaskSet(_definition(env_id).base_tasks)
+    return full_set if base_tasks is None else full_set.subset(base_tasks)
+
+
+def make_vector(
+    env_id: str,
+    num_envs: int = 1,
+    *,
+    num_threads: int = 1,
+    base_tasks: Sequence[str] | None = None,
+    task_change: TaskChangeLike | None = None,
+    episode_steps: int | None = None,
+) -> TaskVectorEnv:
+    """Return `num_envs` members of an environment stepped at once.
+
+    Args:
+        env_id: one of `env_ids()`.
+        num_envs: number of members.
+        num_threads: threads that step physics; results do not depend on it.
+        base_tasks: names to restrict and order the base tasks; None for all of the environment.
+        task_change: None, a schedule, ``{"every_steps": 100}`` or
+            ``{"crossing": {"quantity": "x_position", "place": 5.0}}``.
+        episode_steps: steps until truncation; None for the environment's own.
+
+    Raises:
+        ValueError: unknown environment or base task, or a bad number or schedule.
+    """
+    definition = _definition(env_id)
+    return TaskVectorEnv(
+        definition.make_robot(num_threads),
+        task_set(env_id, base_tasks),
+        num_envs,
+        episode_steps=definition.episode_steps if episode_steps is None else episode_steps,
+        task_change=task_change,
+    )
+
+
+def make_env(
+    env_id: str,
+    *,
+    base_tasks: Sequence[str] | None = None,
+    task_change: TaskChangeLike | None = None,
+    episode_steps: int | None = None,
+) -> TaskEnv:
+    """Return a single environment; arguments as for `make_vector`."""
+    return TaskEnv(make_vector(env_id, base_tasks=base_tasks, task_change=task_change, episode_steps=episode_steps))
+
+
+def _definition(env_id: str) -> EnvDefinition:
+    if env_id not in ENVIRONMENTS:
+        hint = nearest(env_id, ENVIRONMENTS)
+        raise ValueError(f"found environment {env_id!r}{hint}, expected one of {', '.join(ENVIRONMENTS)}")
+    return ENVIRONMENTS[env_id]
+
+
+for _env_id in ENVIRONMENTS:
+    gymnasium.register(
+        _env_id,
+        entry_point="envs:make_env",
+        vector_entry_point="envs:make_vector",
+        kwargs={"env_id": _env_id},
+    )

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `tigr` command line: train, evaluate and inspect. A user's mistake ends with one message and exit status 2."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import envs
+from tigr_core import evaluation, run_report
+from tigr_core.bundle import Bundle, load_bundle
+from tigr_core.checkpoint import load_checkpoint
+from tigr_core.collector import make_collector
+from tigr_core.config import Config, load_config, make_config, override_config, shipped_configs
+from tigr_core.errors import UserError
+from tigr_core.files import FolderLock, write_atomically
+from tigr_core.progress import make_progress
+from tigr_core.run_log import PROGRESS_FILE, read_progress
+from tigr_core.trainer import BEST, CHECKPOINT, Trainer
+
+app = typer.Typer(
+    help="Task-inference meta-reinforcement learning: train a policy that infers its task, and look at what it infers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+class StopRequest:
+    """Turns the first Ctrl-C or SIGTERM into a request to stop at the next step; a second Ctrl-C aborts."""
+
+    def __init__(self) -> None:
+        self.made = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.made = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __call__(self) -> bool:
+        return self.made
+
+
+@app.command()
+def train(
+    config: Annotated[
+        str, typer.Argument(help="Name of a shipped configuration (see `tigr configs`) or a YAML file.")
+    ] = "quick",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. training.epochs=20. Repeatable."),
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder.")] = None,
+    device: Annotated[str, typer.Option(help="Where to learn: cpu, cuda or auto.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Collect in this many Ray processes; 0: in this process.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the configuration's.")] = None,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where run folders are made: DIR/<env>/<run>.")] = Path(
+        "output"
+    ),
+) -> None:
+    """Train, write a run folder and end with a report. Ctrl-C stops after the current step and keeps the work."""
+    overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
+    if resume is None:
+        settings = load_config(config, overrides)
+        evaluation.tasks_of(settings.env)  # says what is wrong before a folder is made
+        folder = (
+            output
+            / settings.env.id.split("/")[-1]
+            / f"{settings.name}-seed{settings.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        )
+    else:
+        settings, folder = _resumed_config(resume, overrides), resume
+    stop = StopRequest()
+    chosen_device = _device(device)
+    lock = FolderLock(folder)
+    with closing(make_collector(settings.env, workers)) as collector, make_progress() as progress:
+        trainer = Trainer(settings, folder, collector=collector, progress=progress, device=chosen_device, stop=stop)
+        if resume is None:
+            write_atomically(folder / "config.yaml", lambda file: file.write(settings.to_yaml().encode()))
+            progress.message(
+                f"training {settings.name} in {folder} on {chosen_device}, {torch.get_num_threads()} threads"
+            )
+        else:
+            trainer.resume()
+            progress.message(f"going on with {folder} at epoch {trainer.epoch}")
+        complete = trainer.run()
+        progress.close()
+        if complete:
+            _show_results(run_report.report_run(folder, collector), read_progress(folder / PROGRESS_FILE))
+            print(f"report   {folder / run_report.REPORT}\nbundle   {folder / BEST}")
+        else:
+            print(f"stopped and saved; go on with:  tigr train --resume {folder}")
+    lock.release()
+
+
+def _resumed_config(folder: Path, overrides: list[str]) -> Config:
+    data = load_checkpoint(folder / CHECKPOINT)["config"]
+    fixed = [o for o in overrides if o.split("=")[0].split(".")[0] in ("env", "model", "seed", "name")]
+    if fixed:
+        raise UserError(
+            f"--resume with {', '.join(fixed)}",
+            expected="changes of inference, sac or training settings only: tasks, networks and seed belong to the run",
+            fix="start a new run for another environment, model or seed",
+        )
+    return override_config(make_config(data, str(folder)), overrides)
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("cpu", "cuda", "auto"):
+        raise UserError(f"--device {name}", expected="cpu, cuda or auto", fix="choose one of them")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "--device cuda, but PyTorch sees no GPU", expected="a CUDA device", fix="use --device cpu or auto"
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@app.command("eval")
+def evaluate(
+    run_or_bundle: Annotated[Path, typer.Argument(help="A run folder (its best bundle is taken) or a .tigr file.")],
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Tasks instead of the test split, e.g. 'velocity_forward=3,goal_forward=10'."),
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task, with different starts.")] = 1,
+    non_stationary: Annotated[bool, typer.Option(help="Let the task change during the episode.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="HTML", help="Also write the report page to this file.")
+    ] = None,
+) -> None:
+    """Evaluate a bundle and print what it reaches."""
+    folder = run_or_bundle if run_or_bundle.is_dir() else run_or_bundle.parent
+    bundle = load_bundle(run_or_bundle / BEST if run_or_bundle.is_dir() else run_or_bundle)
+    config = run_report.config_of(bundle)
+    chosen = _parse_tasks(tasks, config) if tasks else evaluation.split_tasks(config)[1]
+    with closing(make_collector(config.env, 0)) as collector:
+        results = run_report.evaluate_tasks(bundle, collector, config, chosen * episodes, changes=non_stationary)
+    curves = read_progress(folder / PROGRESS_FILE) if (folder / PROGRESS_FILE).is_file() else {}
+    _show_results(results, {})
+    if report is not None:
+        run_report.write_page(report, results, curves)
+        print(f"report   {report}")
+
+
+def _parse_tasks(text: str, config: Config) -> list[envs.Task]:
+    tasks = evaluation.tasks_of(config.env)
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        return [tasks.task(name.strip(), *(float(v) for v in value.split(":"))) for name, value in pairs]
+    except ValueError as error:
+        raise UserError(
+            f"--tasks {text}: {error}",
+            expected="name=parameter, separated by commas (x:y for two)",
+            fix=f"names: {', '.join(tasks.names)}",
+        ) from None
+
+
+def _show_results(results: run_report.Results, progress: dict[str, list[float]]) -> None:
+    headline, console = results.headline(), Console()
+    table = Table(title="Test tasks, most likely action", title_justify="left")
+    for column in ("base task", "return before", "return", "tracking error"):
+        table.add_column(column, justify="left" if column == "base task" else "right")
+    for name in ("", *(f"/{n}" for n in results.bundle.info.base_tasks)):
+        before = progress.get(f"test_return{name}", [])
+        error = headline.get(f"tracking_error{name}") if name else None
+        cells = [
+            f"{before[0]:.1f}" if before else "-",
+            f"{headline[f'test_return{name}']:.1f}",
+            f"{error:.2f}" if error is not None else "",
+        ]
+        table.add_row(name[1:] or "mean", *cells)
+    console.print(table)
+    accuracy = [f"{headline[k]:.3f} at step {k.split('/')[1]}" for k in headline if k.startswith("component_accuracy/")]
+    console.print(f"component accuracy   {', '.join(accuracy)}", highlight=False, soft_wrap=True)
+    if "recovery_steps_median" in headline:
+        console.print(
+            f"after a change of base task   right again after {headline['recovery_steps_median']:.0f} steps (median of "
+            f"{headline['task_changes']:.0f} changes), within 20 steps in {headline['recovered_within_20_steps']:.0%}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def info(bundle: Annotated[Path, typer.Argument(help="A .tigr file.")]) -> None:
+    """Show what a bundle holds and where it came from."""
+    loaded = load_bundle(bundle)
+    table = Table(show_header=False, box=None)
+    for name, value in _describe(loaded).items():
+        table.add_row(name, str(value))
+    Console().print(table)
+
+
+def _describe(bundle: Bundle) -> dict[str, Any]:
+    about, robot, model = bundle.info, bundle.robot, bundle.info.model
+    return {
+        "environment": about.env_id,
+        "base tasks": ", ".join(f"{n} [{u}]" for n, u in zip(about.base_tasks, about.task_units, strict=True)),
+        "robot": f"{robot.name}, control period {robot.control_dt:g} s",
+        "observation": ", ".join(f"{term.name} [{term.unit}]" for term in robot.observation),
+        "actuators": ", ".join(
+            f"{a.name} ±{max(abs(a.low), abs(a.high)) * a.gear:g} {a.effort_unit}" for a in robot.actuators
+        ),
+        "context": model.context if model.context == "stream" else f"window of {model.context_length} transitions",
+        "mixture": f"{model.num_components} components, latent of {model.latent_dim}",
+        "parameters": f"{sum(p.numel() for p in bundle.model.parameters()):,}",
+        "trained": f"{about.source.env_steps:,} env steps, {about.source.sac_steps:,} SAC steps, "
+        f""
+        f"configuration {about.source.config['name']}, seed {about.source.config['seed']}, version {about.source.version}",
+        "test return": f"{about.source.evaluation.get('test_return', float('nan')):.1f}",
+        "sha256": about.sha256,
+    }
+
+
+@app.command("envs")
+def list_envs() -> None:
+    """List the environments and their base tasks."""
+    table = Table("environment", "description", "base tasks")
+    for name, description in envs.env_ids().items():
+        table.add_row(name, description, ", ".join(envs.task_set(name).names))
+    Console().print(table)
+
+
+@app.command("configs")
+def list_configs() -> None:
+    """List the training configurations that come with the package."""
+    table = Table("configuration", "description", "file")
+    for name, path in shipped_configs().items():
+        table.add_row(name, load_config(name).description, str(path))
+    Console().print(table)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Collecting episodes: many tasks at once, in this process, through the one controller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from envs import make_vector
+from envs.tasks import Task
+from envs.vector_env import TaskVectorEnv
+from tigr_core.config import EnvConfig
+from tigr_core.controller import Controller
+from tigr_core.errors import UserError
+from tigr_core.model import TaskInferenceModel
+from tigr_core.rollout import Episodes
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to collect: one episode of each task."""
+
+    tasks: Sequence[Task]
+    seeds: Sequence[int]  # one for each environment
+    noise_seed: int | None = None  # of the policy's exploration; None: the most likely action
+    random_actions: bool = False  # uniform in [-1, 1], for data before the policy knows anything
+    task_change: dict[str, Any] | None = None  # see `envs.tasks`: the task changes on the way
+    episode_steps: int | None = None
+
+
+class Collector(Protocol):
+    """Runs episodes with a model on the CPU."""
+
+    def collect(self, model: TaskInferenceModel, request: Request) -> Episodes:
+        """Run one episode of every task of the request, in its order."""
+
+    def close(self) -> None:
+        """Release environments and processes."""
+
+
+def make_collector(env: EnvConfig, workers: int) -> Collector:
+    """Return a collector in this process, or with `workers` Ray actors."""
+    if workers == 0:
+        return LocalCollector(env, num_threads=torch.get_num_threads())
+    from tigr_core.ray_collector import RayCollector  # Ray is an optional extra
+
+    return RayCollector(env, workers)
+
+
+class LocalCollector:
+    """Steps one environment per task as a batch; environments are kept for the next call of the same size."""
+
+    def __init__(self, env: EnvConfig, *, num_threads: int) -> None:
+        self.env, self.num_threads = env, num_threads
+        self._envs: dict[tuple[Any, ...], TaskVectorEnv] = {}
+
+    def collect(self, model: TaskInferenceModel, request: Request) -> Episodes:
+        """Run one episode of every task with a model on the CPU."""
+        env = self._env_for(request)
+        controller = Controller(model, len(request.tasks))
+        recorder = _Recorder(env, controller)
+        generator = None if request.noise_seed is None else torch.Generator().manual_seed(request.noise_seed)
+        rng = np.random.default_rng(request.noise_seed)
+        obs, _ = env.reset(seed=list(request.seeds), options={"tasks": list(request.tasks)})
+        for step in range(env.episode_steps):
+            recorder.before(step, obs)
+            action = controller.act(obs, generator)
+            if request.random_actions:
+                action = rng.uniform(-1.0, 1.0, action.shape).astype(np.float32)
+            obs, reward, terminated, _, info = env.step(action)
+            _require_finite(self.env.id, env, step, obs, reward)
+            controller.observe(action, reward, obs)
+            recorder.after(step, action, reward, terminated, info)
+            if recorder.done.all():
+                break
+        recorder.before(step + 1, obs)
+        return recorder.episodes()
+
+    def _env_for(self, request: Request) -> TaskVectorEnv:
+        steps = request.episode_steps or self.env.episode_steps
+        key = (len(request.tasks), steps, repr(request.task_change))
+        if key not in self._envs:
+            self._envs[key] = make_vector(
+                self.env.id,
+                len(request.tasks),
+                num_threads=self.num_threads,
+                base_tasks=self.env.base_tasks,
+                task_change=request.task_change,
+                episode_steps=steps,
+            )
+        return self._envs[key]
+
+    def close(self) -> None:
+        """Close the environments."""
+        for env in self._envs.values():
+            env.close()
+        self._envs.clear()
+
+
+def _require_finite(env_id: str, env: TaskVectorEnv, step: int, obs: np.ndarray, reward: np.ndarray) -> None:
+    broken = ~(np.isfinite(obs).all(axis=1) & np.isfinite(reward))
+    if broken.any():
+        member = int(np.flatnonzero(broken)[0])
+        raise UserError(
+            f"{env_id} gave a non-finite observation or reward at step {step + 1} of task {env.tasks[member]}",
+            expected="finite numbers; nothing of this episode was stored",
+            fix="check the environment's model and time step; go on with --resume once it is mended",
+        )
+
+
+class _Recorder:
+    """Fills the arrays of `Episodes` step by step."""
+
+    def __init__(self, env: TaskVectorEnv, controller: Controller) -> None:
+        self.env, self.controller = env, controller
+        count, steps = env.num_envs, env.episode_steps
+        model = controller.model
+        self.done = np.zeros(count, dtype=bool)
+        self.length = np.zeros(count, dtype=np.int64)
+        widths = {
+            "obs": model.obs_dim,
+            "mixture_weights": model.config.num_components,
+            "latent": model.config.latent_dim,
+        }
+        self.arrays: dict[str, np.ndarray] = {
+            name: np.zeros((count, steps + 1, width), dtype=np.float32) for name, width in widths.items()
+        }
+        parameter_dim = env.task_set.parameter_dim
+        for name, width in {"action": (model.action_dim,), "parameter": (parameter_dim,)}.items():
+            self.arrays[name] = np.zeros((count, steps, *width), dtype=np.float32)
+        for name in ("reward", "tracked_value", "tracked_target", "tracking_error"):
+            self.arrays[name] = np.zeros((count, steps), dtype=np.float32)
+        self.arrays["terminated"] = np.zeros((count, steps), dtype=bool)
+        self.arrays["base_task"] = np.zeros((count, steps), dtype=np.int64)
+
+    def before(self, step: int, obs: np.ndarray) -> None:
+        estimate = self.controller.estimate
+        self.arrays["obs"][:, step] = obs
+        self.arrays["mixture_weights"][:, step] = estimate.mixture_weights
+        self.arrays["latent"][:, step] = estimate.latent
+
+    def after(
+        self, step: int, action: np.ndarray, reward: np.ndarray, terminated: np.ndarray, info: dict[str, Any]
+    ) -> None:
+        self.arrays["action"][:, step] = action
+        self.arrays["reward"][:, step] = reward
+        self.arrays["terminated"][:, step] = terminated
+        for name in ("base_task", "parameter", "tracked_value", "tracked_target", "tracking_error"):
+            self.arrays[name][:, step] = info[name]
+        self.length += ~self.done
+        self.done |= terminated
+
+    def episodes(self) -> Episodes:
+        return Episodes(length=self.length, **self.arrays)

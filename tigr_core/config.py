@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of a training: typed, frozen, range-checked, read from YAML.
+
+Defaults are the settings of the paper (arXiv 2108.03718) for half-cheetah-eight; files in ``config/`` say what differs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tigr_core.errors import UserError, nearest
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=0.0)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings: unknown keys, wrong types and impossible ranges are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class EnvConfig(Section):
+    """Which tasks to train on."""
+
+    id: str = "tigr/HalfCheetahEight-v0"
+    base_tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = (
+        None  # None: all of the environment
+    )
+    num_train_tasks: Positive = 80
+    num_test_tasks: Positive = 40
+    episode_steps: Positive = 200
+
+
+class ModelConfig(Section):
+    """Sizes of encoder, decoder and policy. Sections 2 of the paper and its reference settings."""
+
+    context: Literal["stream", "window"] = "stream"
+    context_length: Positive = 64  # transitions a `window` sees; `stream` carries the GRU state without limit
+    num_components: Positive = 8
+    latent_dim: Positive = 8
+    encoder_width: Annotated[float, Field(gt=0)] = 5.0  # hidden size of the GRU per input of a time step
+    decoder_width: Annotated[float, Field(gt=0)] = 5.0  # hidden size of the decoders per input
+    policy_hidden: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] = (300, 300, 300)
+    critic_layer_norm: bool = False
+
+
+class InferenceConfig(Section):
+    """Training of encoder and decoder."""
+
+    steps_per_epoch: Count = 128
+    first_epoch_steps: Count = 128  # on the exploration data, before the policy learns anything
+    encoder_learning_rate: Rate = 3e-4
+    decoder_learning_rate: Rate = 3e-4
+    batch_size: Positive = 4096  # contexts a step
+    sequence_length: Positive = 200  # stream: time steps of a spliced sequence
+    targets_per_sequence: Positive = 64  # stream: contexts read off a sequence
+    decoded_per_target: Positive = 16  # stream: transitions of the segment that the decoder reconstructs from one z
+    segment_length: Positive = 100  # stream: mean time steps between two splices
+    kl_weight: Weight = 1e-3
+    separation_weight: Weight = 5e-4
+    sparsity_weight: Weight = 1e-3
+    supervision_weight: Weight = 0.1  # 0: components find the base tasks by themselves
+    anchor_weight: Weight = (
+        0.0  # above 0: pulls z to a fixed place for each known task (not in the paper; see task_code.py)
+    )
+    rebalance_every: Positive = 50
+    validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+
+
+class SACConfig(Section):
+    """Soft actor-critic on (observation, latent)."""
+
+    steps_per_epoch: Count = 2048
+    batch_size: Positive = 256
+    discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99
+    target_rate: Rate = 0.005
+    actor_learning_rate: Rate = 3e-4
+    critic_learning_rate: Rate = 3e-4
+    actor_every: Positive = 1  # critic steps for one actor step
+    temperature: Annotated[float, Field(gt=0.0)] = 0.2
+    learn_temperature: bool = False
+    min_temperature: Weight = 0.0
+    temperature_learning_rate: Rate = 3e-4
+    target_entropy_factor: float = 1.0  # target entropy = -factor * action dimension
+
+
+class TrainingConfig(Section):
+    """The epoch loop."""
+
+    epochs: Positive = 2001
+    tasks_per_epoch: Positive = 80  # one episode each
+    exploration_episodes: Count = 0  # per train task, uniformly random actions, before the first epoch
+    replay_capacity: Positive = 10_000_000  # transitions
+    evaluate_every: Positive = 10
+    checkpoint_every: Positive = 10
+    task_change_steps: Positive = 100  # in the non-stationary evaluation of the report
+
+
+class Config(Section):
+    """A whole training run."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "custom"
+    description: str = ""
+    seed: Count = 0
+    env: EnvConfig = EnvConfig()
+    model: ModelConfig = ModelConfig()
+    inference: InferenceConfig = InferenceConfig()
+    sac: SACConfig = SACConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if self.training.replay_capacity < self.env.episode_steps:
+            raise ValueError(
+                f"training.replay_capacity is {self.training.replay_capacity}, less than one episode "
+                f"(env.episode_steps is {self.env.episode_steps})"
+            )
+        if self.sac.min_temperature > self.sac.temperature:
+            raise ValueError(
+                f"sac.min_temperature {self.sac.min_temperature} is above sac.temperature {self.sac.temperature}"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """Return the full configuration as YAML, every key stated."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML with two traps closed: ``3e-4`` is a number (as in YAML 1.2) and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$|^[-+]?\d[\d_]*\.\d*$|^[-+]?\.\d+([eE][-+]?\d+)?$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """Parse YAML; a syntax error becomes a `UserError` with file, line and column."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{origin}, line {mark.line + 1}, column {mark.column + 1}" if mark else origin
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(f"{place}: {problem}", expected="well-formed YAML", fix="mend the file at that place") from None
+
+
+def config_folder() -> Path:
+    """Return the folder of the shipped configurations: source tree, pip's ``share`` or a ROS workspace's."""
+    share = Path("share/tigr_ros/config")
+    prefixes = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
+    folders = [Path(__file__).parent.parent / "config", *(p / share for p in [Path(sys.prefix), *prefixes])]
+    found = next((f for f in folders if (f / "quick.yaml").is_file()), None)
+    if found is None:
+        raise UserError(
+            "the shipped configurations are nowhere to be found",
+            expected=f"one of {', '.join(map(str, folders))}",
+            fix="install the package again, or pass the path of a YAML file",
+        )
+    return found
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Return name -> file of the training configurations that come with the package."""
+    files = sorted(config_folder().glob("*.yaml"))
+    return {f.stem: f for f in files if "\nname:" in f.read_text(encoding="utf-8")}  # others are ROS parameters
+
+
+def find_config(name: str) -> Path:
+    """Return the file for a shipped configuration's name or a path."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_configs()
+    if name in shipped:
+        return shipped[name]
+    raise UserError(
+        f"no configuration '{name}'{nearest(name, shipped)}",
+        expected=f"a YAML file or one of {', '.join(shipped)}",
+        fix="run `tigr configs` to see them all",
+    )
+
+
+def load_config(name: str, overrides: list[str] | None = None) -> Config:
+    """Read a configuration by name or path and apply ``key=value`` overrides (dotted keys, YAML values)."""
+    path = find_config(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}", expected="a readable UTF-8 YAML file", fix="check the path") from None
+    data = parse_yaml(text, str(path))
+    if not isinstance(data, dict):
+        raise UserError(
+            f"{path} holds {type(data).__name__}",
+            expected="a mapping of sections",
+            fix="see config/quick.yaml",
+        )
+    for override in overrides or []:
+        _apply_override(data, override)
+    return make_config(data, str(path))
+
+
+def override_config(config: Config, overrides: list[str]) -> Config:
+    """Return a configuration with ``key=value`` overrides applied."""
+    data = config.model_dump(mode="json")
+    for override in overrides:
+        _apply_override(data, override)
+    return make_config(data, "the configuration")
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override}", expected="key=value", fix="write for example --set training.epochs=20")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise UserError(
+                f"--set {override}: '{section}' is no section",
+                expected="section.key=value",
+                fix="see `tigr configs`",
+            )
+    data[last] = parse_yaml(value, f"--set {override}")
+
+
+def make_config(data: dict[str, Any], origin: str) -> Config:
+    """Check a nested mapping and return the `Config`; all mistakes are listed in one `UserError`."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        problems = [_explain(dict(e)) for e in error.errors()]
+    lines = "\n  ".join(problems)
+    raise UserError(
+        f"{origin} has {len(problems)} mistake(s):\n  {lines}",
+        expected="keys and ranges as said above",
+        fix="mend these keys",
+    )
+
+
+def _explain(error: dict[str, Any]) -> str:
+    path = [str(p) for p in error["loc"]]
+    key = ".".join(path) or "configuration"
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        return f"{key}: unknown key{nearest(path[-1], known)}; known here: {', '.join(known)}"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return f"{key}: {message}, found {error['input']!r}" if error["type"] != "value_error" else message
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    section: type[BaseModel] = Config
+    for name in path:
+        section = section.model_fields[name].annotation  # type: ignore[assignment]
+    return list(section.model_fields)

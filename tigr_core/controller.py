@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The controller: the one object that acts with a trained model, in training rollouts, evaluation and on the robot.
+
+obs ──► act ──► action ──► (robot or simulator) ──► reward, next_obs ──► observe ──► estimate ──► act ...
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tigr_core.model import TaskInferenceModel
+
+
+@dataclass(frozen=True)
+class TaskEstimate:
+    """What the controller believes about N tasks, as float32 arrays."""
+
+    mixture_weights: np.ndarray  # [N, K]
+    latent: np.ndarray  # [N, L]
+    component_mean: np.ndarray  # [N, K, L]
+    component_std: np.ndarray  # [N, K, L]
+    entropy: np.ndarray  # [N], nats, of the mixture weights
+
+    @property
+    def component(self) -> np.ndarray:
+        """Most likely component, [N]."""
+        return self.mixture_weights.argmax(axis=1)
+
+
+class Controller:
+    """Acts for N robots at once; holds their contexts. No learning and no ROS in here.
+
+    Raises `ValueError` for non-finite input and for `observe` without a preceding `act`.
+    """
+
+    def __init__(self, model: TaskInferenceModel, num_robots: int = 1) -> None:
+        self.model = model
+        self.num_robots = num_robots
+        self.reset()
+
+    @torch.inference_mode()
+    def reset(self) -> None:
+        """Forget everything: the context is empty again."""
+        self._state = self.model.encoder.initial_state(self.num_robots)
+        self._obs: Tensor | None = None
+        self._infer()
+
+    def _infer(self) -> None:
+        self._posterior = self.model.encoder.infer(self._state)
+        self._latent = self._posterior.latent
+
+    @torch.inference_mode()
+    def act(self, obs: np.ndarray, generator: torch.Generator | None = None) -> np.ndarray:
+        """Return actions [N, A] in [-1, 1] for observations [N, D]; explores only when given a generator."""
+        self._obs = self._checked("observation", obs, (self.num_robots, self.model.obs_dim))
+        return self.model.actor.act(self.model.normaliser.obs(self._obs), self._latent, generator).numpy()
+
+    @torch.inference_mode()
+    def observe(
+        self, action: np.ndarray, reward: np.ndarray, next_obs: np.ndarray, obs: np.ndarray | None = None
+    ) -> None:
+        """Add the transition that followed to the context: action [N, A] as applied, reward [N], next_obs [N, D].
+
+        `obs` is needed only where another policy than `act` chose the action.
+        """
+        if obs is not None:
+            self._obs = self._checked("observation", obs, (self.num_robots, self.model.obs_dim))
+        if self._obs is None:
+            raise ValueError("observe() found no observation to start from: call act() first")
+        applied = self._checked("action", action, (self.num_robots, self.model.action_dim))
+        gained = self._checked("reward", reward, (self.num_robots,))
+        reached = self._checked("next observation", next_obs, (self.num_robots, self.model.obs_dim))
+        x = self.model.normaliser.transition(self._obs, applied, gained, reached)
+        self._state = self.model.encoder.advance(self._state, x)
+        self._obs = None
+        self._infer()
+
+    @property
+    def estimate(self) -> TaskEstimate:
+        """The present task estimate."""
+        posterior = self._posterior
+        return TaskEstimate(
+            mixture_weights=posterior.weights.numpy(),
+            latent=self._latent.numpy(),
+            component_mean=posterior.mean.numpy(),
+            component_std=posterior.std.numpy(),
+            entropy=posterior.entropy.numpy(),
+        )
+
+    @staticmethod
+    def _checked(name: str, values: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+        array = np.ascontiguousarray(values, dtype=np.float32)
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite: {array[~np.isfinite(array)][:3]}")
+        return torch.from_numpy(array)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The task-inference encoder: a GRU over the context and a Gaussian-mixture head (paper, section IV and figure 2).
+
+Two ways to read the context, with one interface:
+
+- ``window`` (the paper): the last W transitions, the GRU state starts at zero on every call; time steps before the
+  episode are zeros after normalisation.
+- ``stream``: the GRU state is carried, so a transition costs one GRU step in training and on the robot.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tigr_core.mixture import MixturePosterior
+
+
+class Encoder(nn.Module):
+    """Maps normalised transitions x ``[..., time, X]`` to mixtures over the latent task."""
+
+    def __init__(
+        self,
+        transition_dim: int,
+        num_components: int,
+        latent_dim: int,
+        *,
+        width: float = 5.0,
+        context: Literal["stream", "window"] = "stream",
+        context_length: int = 64,
+    ) -> None:
+        super().__init__()
+        self.transition_dim, self.context, self.context_length = transition_dim, context, context_length
+        self.num_components, self.latent_dim = num_components, latent_dim
+        self.hidden_dim = round(width * transition_dim)
+        self.gru = nn.GRU(transition_dim, self.hidden_dim, batch_first=True)
+        self.head = nn.Sequential(
+            nn.Linear(self.hidden_dim, self.hidden_dim),
+            nn.ReLU(),
+            nn.Linear(self.hidden_dim, num_components * (2 * latent_dim + 1)),
+        )
+
+    def posterior(self, hidden: Tensor) -> MixturePosterior:
+        """Read the mixture off a GRU state, ``[..., H]``."""
+        return MixturePosterior.from_head(self.head(torch.relu(hidden)), self.num_components, self.latent_dim)
+
+    def hidden_sequence(self, x: Tensor) -> Tensor:
+        """Run the GRU from zero over x ``[B, T, X]``; return its states at all T + 1 times, ``[B, T + 1, H]``."""
+        output, _ = self.gru(x)
+        return torch.cat([output.new_zeros(x.shape[0], 1, self.hidden_dim), output], dim=1)
+
+    def hidden_windows(self, windows: Tensor) -> Tensor:
+        """Run the GRU from zero over windows ``[B, W, X]``; return the last state, ``[B, H]``."""
+        _, last = self.gru(windows)
+        return last.squeeze(0)
+
+    def encode_episodes(self, x: Tensor) -> MixturePosterior:
+        """Return the estimates along episodes x ``[E, T, X]``, a mixture ``[E, T + 1]``; entry t knows t transitions."""
+        if self.context == "stream":
+            return self.posterior(self.hidden_sequence(x))
+        windows = windows_of(x, self.context_length)
+        hidden = [self.hidden_windows(part) for part in windows.flatten(0, 1).split(4096)]
+        return self.posterior(torch.cat(hidden).unflatten(0, windows.shape[:2]))
+
+    def initial_state(self, batch: int) -> Tensor:
+        """Return the empty context: GRU state ``[N, H]`` (stream) or zero window ``[N, W, X]``."""
+        shape = (self.hidden_dim,) if self.context == "stream" else (self.context_length, self.transition_dim)
+        return next(self.gru.parameters()).new_zeros((batch, *shape))
+
+    def advance(self, state: Tensor, x: Tensor) -> Tensor:
+        """Add one transition x ``[N, X]`` to the context."""
+        if self.context == "window":
+            return torch.cat([state[:, 1:], x.unsqueeze(1)], dim=1)
+        weight_ih, weight_hh, bias_ih, bias_hh = self.gru._parameters.values()
+        assert weight_ih is not None and weight_hh is not None
+        return torch.gru_cell(x, state, weight_ih, weight_hh, bias_ih, bias_hh)
+
+    def infer(self, state: Tensor) -> MixturePosterior:
+        """Return the estimate ``[N]`` that the context gives."""
+        return self.posterior(state if self.context == "stream" else self.hidden_windows(state))
+
+
+def windows_of(x: Tensor, length: int) -> Tensor:
+    """Return the `length` transitions before each time of x ``[E, T, X]``, zero-padded: ``[E, T + 1, W, X]``."""
+    padded = torch.cat([x.new_zeros(x.shape[0], length, x.shape[2]), x], dim=1)
+    return padded.unfold(1, length, 1).transpose(2, 3)

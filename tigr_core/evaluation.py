@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation of a model on held-out tasks, with and without changes of the task, by the most likely action."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs import task_set
+from envs.tasks import Task, TaskSet
+from tigr_core import analysis
+from tigr_core.collector import Collector, Request
+from tigr_core.config import Config, EnvConfig
+from tigr_core.errors import UserError
+from tigr_core.files import write_atomically
+from tigr_core.model import TaskInferenceModel
+from tigr_core.rollout import Episodes
+
+ACCURACY_STEPS = (5, 10, 20, 50, 100, 200)
+
+
+def tasks_of(env: EnvConfig) -> TaskSet:
+    """Return the base tasks of a configuration; an unknown environment or task is a `UserError`."""
+    try:
+        return task_set(env.id, base_tasks=env.base_tasks)
+    except ValueError as error:
+        raise UserError(
+            str(error), expected="a registered environment and its base tasks", fix="run `tigr envs`"
+        ) from None
+
+
+def split_tasks(config: Config) -> tuple[list[Task], list[Task]]:
+    """Return the training and test tasks of a configuration, the same for the same seed."""
+    rng = np.random.default_rng([config.seed, 1])
+    return tasks_of(config.env).split(config.env.num_train_tasks, config.env.num_test_tasks, rng)
+
+
+def evaluate(
+    collector: Collector,
+    model: TaskInferenceModel,
+    tasks: Sequence[Task],
+    *,
+    seed: int,
+    task_change: dict[str, Any] | None = None,
+    episode_steps: int | None = None,
+) -> Episodes:
+    """Run one episode of each task; environment seeds follow from `seed` and the place in `tasks`."""
+    seeds = np.random.SeedSequence([seed, 2]).generate_state(len(tasks)).tolist()
+    return collector.collect(model, Request(tasks, seeds, task_change=task_change, episode_steps=episode_steps))
+
+
+def evaluate_changes(
+    collector: Collector, model: TaskInferenceModel, tasks: Sequence[Task], config: Config
+) -> Episodes:
+    """Run non-stationary episodes: the task changes every `training.task_change_steps`, two changes an episode."""
+    every = config.training.task_change_steps
+    return evaluate(
+        collector, model, tasks, seed=config.seed, task_change={"every_steps": every}, episode_steps=3 * every
+    )
+
+
+def component_labels(train: Episodes, config: Config, num_base_tasks: int) -> np.ndarray:
+    """Return the base task that each component stands for, [K]: by its number when supervised, else by what it does."""
+    assigned = analysis.assign_components(train, num_base_tasks)
+    if config.inference.supervision_weight > 0.0:
+        assigned[:num_base_tasks] = np.arange(num_base_tasks)
+    return assigned
+
+
+def summarise(test: Episodes, names: Sequence[str], labels: np.ndarray) -> dict[str, float]:
+    """Return the test columns of progress.csv: mean return, by base task, and component accuracies."""
+    by_task = analysis.return_per_base_task(test, names)
+    steps = [s for s in ACCURACY_STEPS if s <= test.reward.shape[1]]
+    return {
+        "test_return": float(test.returns.mean()),
+        **{f"test_return/{name}": value for name, value in by_task.items()},
+        **{f"component_accuracy/{s}": analysis.component_accuracy(test, s, labels) for s in steps},
+    }
+
+
+def summary_columns(names: Sequence[str], episode_steps: int) -> list[str]:
+    """Return the keys of `summarise`."""
+    steps = [s for s in ACCURACY_STEPS if s <= episode_steps]
+    return ["test_return", *(f"test_return/{n}" for n in names), *(f"component_accuracy/{s}" for s in steps)]
+
+
+def latent_axes(episodes: Episodes) -> tuple[np.ndarray, np.ndarray]:
+    """Return centre [L] and up to three principal directions [<=3, L] of the settled latents, for drawing."""
+    points = episodes.latent[:, 1:][analysis.second_half(episodes)]
+    centre = points.mean(axis=0)
+    _, _, directions = np.linalg.svd(points - centre, full_matrices=False)
+    return centre, directions[:3]
+
+
+def save_episodes(path: Path, **records: Episodes) -> None:
+    """Write episode records as one .npz, names joined by a dot: ``test.obs`` and so on."""
+    arrays = {f"{name}.{field}": value for name, record in records.items() for field, value in vars(record).items()}
+    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of task inference: encoder and decoder by a variational bound with four further terms (paper, section IV-C).
+
+    loss = w_s MSE(next_obs) + w_r MSE(reward) + kl_weight sum_k KL(q(z|x,k) || N(0, I))
+         + separation_weight separation + sparsity_weight |z|_1 + supervision_weight CE(logits, base task)
+         + anchor_weight |z - z*|^2            (beyond the paper, off by default; z* is the task's `TaskCode`)
+
+The decoder reconstructs transitions of the whole context from the one z, so that z describes the task and not the
+moment. Terms are means over the batch. Gradients of the policy never arrive here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from envs.tasks import TaskSet
+from tigr_core.config import InferenceConfig
+from tigr_core.mixture import MixturePosterior
+from tigr_core.model import TaskInferenceModel
+from tigr_core.replay import Context, ReplayBuffer
+from tigr_core.task_code import TaskCode
+
+INITIAL_RECONSTRUCTION_WEIGHT = 1.0 / 3.0
+
+
+class InferenceLearner:
+    """Owns the optimisers and the balance of the two reconstruction losses; takes data from the replay buffer."""
+
+    def __init__(
+        self,
+        model: TaskInferenceModel,
+        config: InferenceConfig,
+        tasks: TaskSet,
+        *,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+    ) -> None:
+        self.model, self.config, self.rng, self.generator = model, config, rng, generator
+        self.task_code = None
+        if config.anchor_weight > 0.0:
+            self.task_code = TaskCode(tasks, model.config.latent_dim, model.normaliser.mean.device)
+        self.state_weight = self.reward_weight = INITIAL_RECONSTRUCTION_WEIGHT
+        self.steps = 0
+        groups = [
+            {"params": list(model.encoder.parameters()), "lr": config.encoder_learning_rate},
+            {"params": list(model.decoder.parameters()), "lr": config.decoder_learning_rate},
+        ]
+        self.optimiser = torch.optim.Adam(groups, fused=True)
+
+    def step(self, replay: ReplayBuffer) -> dict[str, Tensor]:
+        """Do one optimisation step; every `rebalance_every` steps measure validation losses and re-balance."""
+        loss, metrics = self.loss(replay)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.steps += 1
+        if self.steps % self.config.rebalance_every == 0:
+            metrics |= self._rebalance(replay)
+        return metrics
+
+    @torch.no_grad()
+    def _rebalance(self, replay: ReplayBuffer) -> dict[str, Tensor]:
+        """Weigh each reconstruction by 1 - its share of the validation loss: the larger must not drown the other."""
+        _, metrics = self.loss(replay, validation=True)
+        state, reward = float(metrics["state"]), float(metrics["reward"])
+        total = state + reward
+        if total > 0.0:
+            self.state_weight, self.reward_weight = 1.0 - state / total, 1.0 - reward / total
+        return {"validation_state": metrics["state"], "validation_reward": metrics["reward"]}
+
+    def loss(self, replay: ReplayBuffer, *, validation: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss on a fresh batch of contexts and its terms."""
+        if self.model.config.context == "window":
+            return self._window_loss(replay, validation)
+        return self._stream_loss(replay, validation)
+
+    def _window_loss(self, replay: ReplayBuffer, validation: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        config, model = self.config, self.model
+        context, mask = replay.sample_windows(
+            config.batch_size, model.config.context_length, self.rng, validation=validation
+        )
+        x = self._normalised(context) * mask.unsqueeze(-1)
+        posterior = model.encoder.posterior(model.encoder.hidden_windows(x))
+        latent = posterior.sample(self.generator).unsqueeze(1).expand(*mask.shape, -1)
+        state_error, reward_error = self._reconstruction_errors(x, latent)
+        weight = mask / mask.sum(dim=1, keepdim=True)
+        state, reward = ((e * weight).sum(dim=1).mean() for e in (state_error, reward_error))
+        labels = context.base_task[:, -1], context.parameter[:, -1]
+        return self._total(state, reward, posterior, latent[:, 0], *labels)
+
+    def _stream_loss(self, replay: ReplayBuffer, validation: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        config, model = self.config, self.model
+        sequences = max(1, config.batch_size // config.targets_per_sequence)
+        context = replay.sample_sequences(
+            sequences, config.sequence_length, config.segment_length, self.rng, validation=validation
+        )
+        x = self._normalised(context)
+        rows, seen = self._draw_targets(sequences)
+        posterior = model.encoder.posterior(model.encoder.hidden_sequence(x)[rows, seen])
+        latent = posterior.sample(self.generator)
+        last = (seen - 1).clamp_min(0)  # the segment of a target is that of the last transition it has seen
+        decoded = self._draw_decoded(context.segment_start[rows, last], context.segment_end[rows, last])
+        state_error, reward_error = self._reconstruction_errors(
+            x[rows.unsqueeze(1), decoded], latent.unsqueeze(1).expand(*decoded.shape, -1)
+        )
+        labels = context.base_task[rows, last], context.parameter[rows, last]
+        return self._total(state_error.mean(), reward_error.mean(), posterior, latent, *labels)
+
+    def _draw_targets(self, sequences: int) -> tuple[Tensor, Tensor]:
+        """Draw (sequence, number of transitions seen) for each context of the batch, ``[B]`` each."""
+        size = (sequences, self.config.targets_per_sequence)
+        seen = self.rng.integers(0, self.config.sequence_length + 1, size=size)
+        rows = np.broadcast_to(np.arange(sequences)[:, None], size)
+        device = self.model.normaliser.mean.device
+        return tuple(torch.from_numpy(np.ascontiguousarray(a).ravel()).to(device) for a in (rows, seen))  # type: ignore[return-value]
+
+    def _draw_decoded(self, start: Tensor, end: Tensor) -> Tensor:
+        """Draw time steps ``[B, M]`` uniformly from the segments [start, end), before and after the target alike."""
+        share = torch.rand(
+            (start.shape[0], self.config.decoded_per_target), generator=self.generator, device=start.device
+        )
+        span = (end - start).unsqueeze(1)
+        return start.unsqueeze(1) + (share * span).long().clamp_max(span - 1)
+
+    def _normalised(self, context: Context) -> Tensor:
+        return self.model.normaliser.transition(context.obs, context.action, context.reward, context.next_obs)
+
+    def _reconstruction_errors(self, x: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the squared errors of next observation (mean over dimensions) and reward for x ``[..., X]``, ``[...]``."""
+        sizes = [self.model.obs_dim, self.model.action_dim, 1, self.model.obs_dim]
+        obs, action, reward, next_obs = x.split(sizes, dim=-1)
+        predicted_obs, predicted_reward = self.model.decoder(obs, action, latent)
+        return (predicted_obs - next_obs).square().mean(dim=-1), (predicted_reward - reward.squeeze(-1)).square()
+
+    def _total(
+        self,
+        state: Tensor,
+        reward: Tensor,
+        posterior: MixturePosterior,
+        latent: Tensor,
+        label: Tensor,
+        parameter: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        config = self.config
+        kl, sparsity = posterior.kl_to_prior().mean(), latent.abs().sum(dim=-1).mean()
+        separation = posterior.separation().mean()
+        supervision = F.cross_entropy(posterior.logits, label) if config.supervision_weight > 0.0 else kl.new_zeros(())
+        anchor = kl.new_zeros(())
+        if self.task_code is not None:
+            anchor = (latent - self.task_code(label, parameter)).square().sum(dim=-1).mean()
+        loss = (
+            self.state_weight * state
+            + self.reward_weight * reward
+            + config.kl_weight * kl
+            + config.separation_weight * separation
+            + config.sparsity_weight * sparsity
+            + config.supervision_weight * supervision
+            + config.anchor_weight * anchor
+        )
+        terms = {"loss": loss, "state": state, "reward": reward, "kl": kl, "separation": separation}
+        terms |= {"sparsity": sparsity, "supervision": supervision, "anchor": anchor}
+        return loss, {name: value.detach() for name, value in terms.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs beside the model."""
+        return {
+            "optimiser": self.optimiser.state_dict(),
+            "weights": [self.state_weight, self.reward_weight],
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore from a checkpoint."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.state_weight, self.reward_weight = state["weights"]
+        self.steps = int(state["steps"])

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Gaussian mixture over the latent task z that the encoder infers (paper, section IV)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SEPARATION_EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class MixturePosterior:
+    """q(z | context): K diagonal Gaussians in L dimensions and their weights, for any leading batch shape ``[...]``."""
+
+    logits: Tensor  # [..., K]
+    mean: Tensor  # [..., K, L]
+    std: Tensor  # [..., K, L]
+
+    @classmethod
+    def from_head(cls, output: Tensor, num_components: int, latent_dim: int) -> MixturePosterior:
+        """Split the head's output ``[..., K * (2 L + 1)]`` into mean, softplus std and logit of each component."""
+        parts = output.unflatten(-1, (num_components, 2 * latent_dim + 1))
+        mean, pre_std, logit = parts.split([latent_dim, latent_dim, 1], dim=-1)
+        return cls(logits=logit.squeeze(-1), mean=mean, std=F.softplus(pre_std))
+
+    def __getitem__(self, index: object) -> MixturePosterior:
+        """Index the leading batch dimensions."""
+        return MixturePosterior(self.logits[index], self.mean[index], self.std[index])  # type: ignore[index]
+
+    @property
+    def weights(self) -> Tensor:
+        """Mixture weights, softmax of the logits, ``[..., K]``."""
+        return torch.softmax(self.logits, dim=-1)
+
+    @property
+    def latent(self) -> Tensor:
+        """z = sum_k w_k mean_k, ``[..., L]``: the latent to act on."""
+        return (self.weights.unsqueeze(-1) * self.mean).sum(dim=-2)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """z = sum_k w_k z_k with z_k ~ N(mean_k, std_k^2), reparameterised, ``[..., L]``: the latent to train on."""
+        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        return (self.weights.unsqueeze(-1) * (self.mean + self.std * noise)).sum(dim=-2)
+
+    @property
+    def entropy(self) -> Tensor:
+        """Entropy of the mixture weights in nats, ``[...]``: 0 when sure, log K when at a loss."""
+        log_weights = torch.log_softmax(self.logits, dim=-1)
+        return -(log_weights.exp() * log_weights).sum(dim=-1)
+
+    def kl_to_prior(self) -> Tensor:
+        """Sum over components of KL(N(mean_k, std_k^2) || N(0, I)), ``[...]``."""
+        var = self.std.square()
+        return 0.5 * (var + self.mean.square() - 1.0 - var.clamp_min(1e-30).log()).sum(dim=(-2, -1))
+
+    def separation(self) -> Tensor:
+        """Sum over pairs of components of their summed std / (squared distance of their means + 1e-8), ``[...]``.
+
+        Small when components are narrow and far from each other.
+        """
+        num_components = self.mean.shape[-2]
+        first, second = torch.triu_indices(num_components, num_components, offset=1, device=self.mean.device)
+        distance2 = (self.mean[..., first, :] - self.mean[..., second, :]).square().sum(dim=-1)
+        spread = self.std.sum(dim=-1)
+        return ((spread[..., first] + spread[..., second]) / (distance2 + SEPARATION_EPSILON)).sum(dim=-1)

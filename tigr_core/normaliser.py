@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running mean and standard deviation of the replay data, kept in the model so that it travels with the bundle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+STD_EPSILON = 1e-6  # the one floor of a standard deviation: constant entries map to zero
+
+
+class Normaliser(nn.Module):
+    """Normalises the parts of a transition: observation, action and reward.
+
+    Next observations share the statistics of observations. Statistics are float64 and merge exactly (Chan et al. 1979),
+    so that many small updates give the numbers of one large update.
+    """
+
+    count: Tensor
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, obs_dim: int, action_dim: int) -> None:
+        super().__init__()
+        self.obs_dim, self.action_dim = obs_dim, action_dim
+        dim = obs_dim + action_dim + 1
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))
+        self.register_buffer("var", torch.ones(dim, dtype=torch.float64))
+        self.register_buffer("_shift", torch.zeros(dim + obs_dim), persistent=False)
+        self.register_buffer("_scale", torch.ones(dim + obs_dim), persistent=False)
+        self._shift: Tensor
+        self._scale: Tensor
+        self.register_load_state_dict_post_hook(_refresh_after_load)
+
+    def update(self, obs: Tensor, action: Tensor, reward: Tensor) -> None:
+        """Merge the statistics of new transitions: obs ``[N, D]``, action ``[N, A]``, reward ``[N]``."""
+        data = torch.cat([obs, action, reward.unsqueeze(-1)], dim=-1).to(self.mean.device, torch.float64)
+        new = float(data.shape[0])
+        total = self.count + new
+        delta = data.mean(dim=0) - self.mean
+        self.var.copy_(
+            (self.var * self.count + data.var(dim=0, correction=0) * new) / total
+            + delta.square() * self.count * new / total.square()
+        )
+        self.mean.add_(delta * new / total)
+        self.count.copy_(total)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Derive the float32 shift and scale that are applied from the statistics."""
+        obs = slice(0, self.obs_dim)
+        std = self.var.sqrt().clamp_min(STD_EPSILON)
+        self._shift.copy_(torch.cat([self.mean, self.mean[obs]]))
+        self._scale.copy_(1.0 / torch.cat([std, std[obs]]))
+
+    def transition(self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
+        """Return x_t, the encoder's input: normalised (obs, action, reward, next_obs), ``[..., 2 D + A + 1]``."""
+        return (torch.cat([obs, action, reward.unsqueeze(-1), next_obs], dim=-1) - self._shift) * self._scale
+
+    def obs(self, obs: Tensor) -> Tensor:
+        """Return the normalised observation, ``[..., D]``."""
+        return (obs - self._shift[: self.obs_dim]) * self._scale[: self.obs_dim]
+
+    @property
+    def transition_dim(self) -> int:
+        """Size of x_t."""
+        return 2 * self.obs_dim + self.action_dim + 1
+
+
+def _refresh_after_load(module: nn.Module, _incompatible: Any) -> None:
+    assert isinstance(module, Normaliser)
+    module.refresh()

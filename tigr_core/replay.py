@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replay of whole episodes: one observation array serves as obs and next_obs, so a transition costs D + A + 2 floats.
+
+The inference learner samples contexts (windows, or sequences spliced from segments of several episodes); SAC reads transitions of a `TransitionView`, whose latents are computed once an epoch and never twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tigr_core.rollout import Episodes
+
+FIELDS = ("obs", "action", "reward", "terminated", "base_task", "parameter", "length", "is_validation")
+
+
+@dataclass(frozen=True)
+class Context:
+    """Raw transitions of B contexts of T steps, and where each came from."""
+
+    obs: Tensor  # [B, T, D]
+    action: Tensor  # [B, T, A]
+    reward: Tensor  # [B, T]
+    next_obs: Tensor  # [B, T, D]
+    base_task: Tensor  # [B, T] int64
+    parameter: Tensor  # [B, T, P]
+    segment_start: Tensor  # [B, T] int64, first step of the segment that a step lies in
+    segment_end: Tensor  # [B, T] int64, one past its last step
+
+
+class ReplayBuffer:
+    """A ring of whole episodes of at most `episode_steps` transitions; memory grows with what is stored.
+
+    Each episode belongs to the training or the validation part for good (`validation_share`).
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        episode_steps: int,
+        *,
+        validation_share: float = 0.2,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.max_episodes = max(1, capacity // episode_steps)
+        self.episode_steps, self.validation_share, self.device = (
+            episode_steps,
+            validation_share,
+            torch.device(device),
+        )
+        self.num_episodes, self.next_slot, self.num_added = 0, 0, 0
+        self._store: dict[str, Tensor] = {}
+
+    def __getattr__(self, name: str) -> Tensor:
+        """Stored fields as tensors ``[num_episodes, ...]``."""
+        if name in FIELDS and name in self.__dict__.get("_store", {}):
+            return self._store[name][: self.num_episodes]
+        raise AttributeError(name)
+
+    @property
+    def num_transitions(self) -> int:
+        """Valid transitions stored."""
+        return int(self.length.sum()) if self.num_episodes else 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory allocated."""
+        return sum(t.numel() * t.element_size() for t in self._store.values())
+
+    def add(self, episodes: Episodes, rng: np.random.Generator) -> None:
+        """Append episodes, overwriting the oldest ones when full."""
+        new = {name: torch.as_tensor(getattr(episodes, name)) for name in FIELDS if name != "is_validation"}
+        new["base_task"] = new["base_task"].to(torch.int16)
+        new["length"] = new["length"].to(torch.int32)
+        new["is_validation"] = self._draw_validation(len(episodes), rng)
+        self._reserve(new, min(self.max_episodes, self.num_episodes + len(episodes)))
+        kept = min(len(episodes), self.max_episodes)
+        slots = (torch.arange(kept) + self.next_slot) % self.max_episodes
+        for name, value in new.items():
+            self._store[name][slots] = value[-kept:].to(self.device)
+        self.next_slot = int((self.next_slot + kept) % self.max_episodes)
+        self.num_episodes = min(self.max_episodes, self.num_episodes + kept)
+        self.num_added += len(episodes)
+
+    def _draw_validation(self, count: int, rng: np.random.Generator) -> Tensor:
+        """Mark a share of `count` episodes as validation; of the very first ones at least one on each side."""
+        marks = rng.random(count) < self.validation_share
+        if self.num_added == 0 and count > 1:
+            marks[0], marks[1] = False, True
+        return torch.from_numpy(marks)
+
+    def _reserve(self, like: dict[str, Tensor], episodes: int) -> None:
+        allocated = next(iter(self._store.values())).shape[0] if self._store else 0
+        if episodes <= allocated:
+            return
+        size = min(self.max_episodes, max(episodes, int(1.5 * allocated)))
+        for name, value in like.items():
+            grown = torch.zeros((size, *value.shape[1:]), dtype=value.dtype, device=self.device)
+            if name in self._store:
+                grown[:allocated] = self._store[name]
+            self._store[name] = grown
+
+    def episode_pool(self, *, validation: bool) -> np.ndarray:
+        """Return the slots of the training or validation episodes; all of them where that part is still empty."""
+        pool = np.flatnonzero(self.is_validation.cpu().numpy() == validation)
+        return pool if len(pool) else np.arange(self.num_episodes)
+
+    def sample_windows(
+        self, batch: int, window: int, rng: np.random.Generator, *, validation: bool = False
+    ) -> tuple[Context, Tensor]:
+        """Return the `window` transitions before random times, and a mask ``[B, W]`` of those inside the episode.
+
+        At least one transition of every window is real.
+        """
+        episode = rng.choice(self.episode_pool(validation=validation), size=batch)
+        length = self.length.cpu().numpy()[episode]
+        end = 1 + (rng.random(batch) * length).astype(np.int64)
+        step = end[:, None] - window + np.arange(window)[None, :]
+        mask = step >= 0
+        first = np.broadcast_to((window - np.minimum(end, window))[:, None], step.shape)
+        last = np.full(step.shape, window)
+        context = self._gather(np.broadcast_to(episode[:, None], step.shape), step.clip(0), first, last)
+        return context, torch.from_numpy(mask).to(self.device)
+
+    def sample_sequences(
+        self,
+        batch: int,
+        steps: int,
+        segment_length: int,
+        rng: np.random.Generator,
+        *,
+        validation: bool = False,
+    ) -> Context:
+        """Return sequences ``[B, T]`` spliced from segments of random episodes, so that the task changes on the way.
+
+        The first segment starts where an episode starts; the number of steps to the next splice is geometric with mean
+        `segment_length`.
+        """
+        pool = self.episode_pool(validation=validation)
+        length = self.length.cpu().numpy()
+        shape = (batch, steps)
+        episode, step, start, end = (np.empty(shape, dtype=np.int64) for _ in range(4))
+        for row in range(batch):
+            now = 0
+            while now < steps:
+                source = int(rng.choice(pool))
+                take = int(min(rng.geometric(1.0 / segment_length), length[source], steps - now))
+                offset = 0 if now == 0 else int(rng.integers(0, length[source] - take + 1))
+                part = slice(now, now + take)
+                episode[row, part], step[row, part] = source, np.arange(offset, offset + take)
+                start[row, part], end[row, part] = now, now + take
+                now += take
+        return self._gather(episode, step, start, end)
+
+    def _gather(self, episode: np.ndarray, step: np.ndarray, start: np.ndarray, end: np.ndarray) -> Context:
+        e, t = (
+            torch.from_numpy(np.ascontiguousarray(episode)).to(self.device),
+            torch.from_numpy(step).to(self.device),
+        )
+        return Context(
+            obs=self.obs[e, t],
+            action=self.action[e, t],
+            reward=self.reward[e, t],
+            next_obs=self.obs[e, t + 1],
+            base_task=self.base_task[e, t].long(),
+            parameter=self.parameter[e, t],
+            segment_start=torch.from_numpy(np.ascontiguousarray(start)).to(self.device),
+            segment_end=torch.from_numpy(end).to(self.device),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the content for a checkpoint."""
+        stored = {name: value[: self.num_episodes].clone() for name, value in self._store.items()}
+        return {"store": stored, "next_slot": self.next_slot, "num_added": self.num_added}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the content of a checkpoint."""
+        self._store = {name: value.to(self.device) for name, value in state["store"].items()}
+        self.num_episodes = self._store["length"].shape[0] if self._store else 0
+        self.next_slot, self.num_added = int(state["next_slot"]), int(state["num_added"])

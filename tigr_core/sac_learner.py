@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Soft actor-critic on (observation, inferred latent) (Haarnoja et al., arXiv 1812.05905).
+
+    y      = r + discount (1 - terminated) (min_i Q'_i(s', z', a') - temperature log pi(a'|s', z'))
+    critic = sum_i mean (Q_i(s, z, a) - y)^2,     actor = mean (temperature log pi(a|s, z) - min_i Q_i(s, z, a))
+
+z' is the estimate after the transition, not a copy of z. Latents arrive detached: control never shapes inference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tigr_core.actor_critic import TwinCritic
+from tigr_core.config import SACConfig
+from tigr_core.model import TaskInferenceModel
+from tigr_core.replay import ReplayBuffer
+
+
+@dataclass(frozen=True)
+class TransitionBatch:
+    """B transitions, observations normalised."""
+
+    obs: Tensor  # [B, D]
+    latent: Tensor  # [B, L]
+    action: Tensor  # [B, A]
+    reward: Tensor  # [B]
+    terminated: Tensor  # [B] float32
+    next_obs: Tensor  # [B, D]
+    next_latent: Tensor  # [B, L]
+
+
+class TransitionView:
+    """Transitions of chosen replay episodes with their latents, encoded once with the current encoder."""
+
+    @torch.no_grad()
+    def __init__(self, model: TaskInferenceModel, replay: ReplayBuffer, episodes: Tensor, *, chunk: int = 256) -> None:
+        obs, action, reward = replay.obs[episodes], replay.action[episodes], replay.reward[episodes]
+        encode = model.encoder.encode_episodes
+        latent = [
+            encode(model.normaliser.transition(o[:, :-1], a, r, o[:, 1:])).latent
+            for o, a, r in zip(obs.split(chunk), action.split(chunk), reward.split(chunk), strict=True)
+        ]
+        steps = reward.shape[1]
+        self.state = torch.cat([model.normaliser.obs(obs), torch.cat(latent)], dim=-1).flatten(0, 1)  # [E (T+1), D + L]
+        self.outcome = torch.cat(
+            [action, reward.unsqueeze(-1), replay.terminated[episodes].unsqueeze(-1)], dim=-1
+        ).flatten(0, 1)  # [E T, A + 2]
+        valid = torch.arange(steps, device=reward.device) < replay.length[episodes].unsqueeze(1)
+        self.valid = valid.flatten().nonzero().squeeze(1)
+        self.steps, self.sizes = steps, (model.obs_dim, model.config.latent_dim)
+
+    def sample(self, batch: int, generator: torch.Generator) -> TransitionBatch:
+        """Draw transitions uniformly."""
+        pick = torch.randint(self.valid.shape[0], (batch,), generator=generator, device=self.valid.device)
+        index = self.valid[pick]
+        before = index + index // self.steps  # episodes hold one more state than outcomes
+        obs, latent = self.state[before].split(self.sizes, dim=1)
+        next_obs, next_latent = self.state[before + 1].split(self.sizes, dim=1)
+        outcome = self.outcome[index]
+        return TransitionBatch(
+            obs,
+            latent,
+            outcome[:, :-2],
+            outcome[:, -2],
+            outcome[:, -1],
+            next_obs=next_obs,
+            next_latent=next_latent,
+        )
+
+
+class SACLearner:
+    """Owns critics, target critics, temperature and their optimisers; trains the model's actor."""
+
+    def __init__(self, model: TaskInferenceModel, config: SACConfig, *, generator: torch.Generator) -> None:
+        self.actor, self.config, self.generator = model.actor, config, generator
+        device = model.normaliser.mean.device
+        sizes = (model.obs_dim, model.config.latent_dim, model.action_dim, model.config.policy_hidden)
+        self.critic = TwinCritic(*sizes, layer_norm=model.config.critic_layer_norm).to(device)
+        self.target_critic = TwinCritic(*sizes, layer_norm=model.config.critic_layer_norm).to(device)
+        self.target_critic.load_state_dict(self.critic.state_dict())
+        self.target_critic.requires_grad_(False)
+        self.log_temperature = (
+            torch.tensor(config.temperature, device=device).log().requires_grad_(config.learn_temperature)
+        )
+        self.target_entropy = -config.target_entropy_factor * model.action_dim
+        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.actor_learning_rate, fused=True)
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.critic_learning_rate, fused=True)
+        self.temperature_optimiser = torch.optim.Adam([self.log_temperature], lr=config.temperature_learning_rate)
+        self.steps = 0
+
+    @property
+    def temperature(self) -> Tensor:
+        """The entropy weight, detached."""
+        return self.log_temperature.detach().exp()
+
+    def step(self, batch: TransitionBatch) -> dict[str, Tensor]:
+        """Do one critic step, every `actor_every` steps one actor and temperature step, and move the targets."""
+        metrics = self._critic_step(batch)
+        if self.steps % self.config.actor_every == 0:
+            metrics |= self._actor_step(batch)
+        with torch.no_grad():
+            targets: list[Tensor] = list(self.target_critic.parameters())
+            sources: list[Tensor] = list(self.critic.parameters())
+            torch._foreach_lerp_(targets, sources, self.config.target_rate)
+        self.steps += 1
+        return metrics
+
+    @torch.no_grad()
+    def target(self, batch: TransitionBatch) -> Tensor:
+        """Return the critics' target y, ``[B]``."""
+        action, log_prob = self.actor.sample(batch.next_obs, batch.next_latent, self.generator)
+        value = self.target_critic(batch.next_obs, batch.next_latent, action).amin(dim=0)
+        return batch.reward + self.config.discount * (1.0 - batch.terminated) * (value - self.temperature * log_prob)
+
+    def _critic_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
+        value = self.critic(batch.obs, batch.latent, batch.action)
+        loss = (value - self.target(batch)).square().mean(dim=1).sum()
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.critic_optimiser.step()
+        return {"critic_loss": loss.detach(), "q_mean": value.detach().mean()}
+
+    def _actor_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
+        self.critic.requires_grad_(False)  # its gradients would be thrown away
+        action, log_prob = self.actor.sample(batch.obs, batch.latent, self.generator)
+        loss = (self.temperature * log_prob - self.critic(batch.obs, batch.latent, action).amin(dim=0)).mean()
+        self.actor_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.actor_optimiser.step()
+        self.critic.requires_grad_(True)
+        entropy = -log_prob.detach().mean()
+        if self.config.learn_temperature:
+            self._temperature_step(entropy)
+        return {"actor_loss": loss.detach(), "entropy": entropy, "temperature": self.temperature}
+
+    def _temperature_step(self, entropy: Tensor) -> None:
+        self.log_temperature.grad = (entropy - self.target_entropy).reshape(
+            ()
+        )  # d/dlog of temperature loss, scale-free
+        self.temperature_optimiser.step()
+        if self.config.min_temperature > 0.0:
+            with torch.no_grad():
+                self.log_temperature.clamp_min_(float(torch.tensor(self.config.min_temperature).log()))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs beside the model."""
+        return {
+            "critic": self.critic.state_dict(),
+            "target_critic": self.target_critic.state_dict(),
+            "log_temperature": self.log_temperature.detach().clone(),
+            "optimisers": [o.state_dict() for o in self._optimisers],
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore from a checkpoint."""
+        self.critic.load_state_dict(state["critic"])
+        self.target_critic.load_state_dict(state["target_critic"])
+        with torch.no_grad():
+            self.log_temperature.copy_(state["log_temperature"])
+        for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.steps = int(state["steps"])
+
+    @property
+    def _optimisers(self) -> list[torch.optim.Optimizer]:
+        return [self.actor_optimiser, self.critic_optimiser, self.temperature_optimiser]

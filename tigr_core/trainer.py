@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The epoch loop. Read `_PHASES` and the methods of the same names: they are the data flow.
+
+    evaluate (untrained) ─► explore ─┐
+       ┌─────────────────────────────┘
+       └─► collect ─► inference ─► sac ─► evaluate ─► log, checkpoint ─► collect ...
+
+A run can be stopped after any optimisation step; a checkpoint holds the phase and the step within it, so that the
+resumed run gives the numbers of one that was never interrupted (same machine, same number of threads).
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs import make_vector
+from tigr_core import evaluation
+from tigr_core.bundle import Bundle, BundleInfo, Source
+from tigr_core.checkpoint import load_checkpoint, restore_rng, rng_state, save_checkpoint
+from tigr_core.collector import Collector, Request
+from tigr_core.config import Config
+from tigr_core.errors import UserError
+from tigr_core.inference_learner import InferenceLearner
+from tigr_core.model import TaskInferenceModel
+from tigr_core.progress import Progress
+from tigr_core.replay import ReplayBuffer
+from tigr_core.rollout import Episodes
+from tigr_core.run_log import RunLog
+from tigr_core.sac_learner import SACLearner, TransitionView
+from tigr_core.version import __version__
+
+CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.tigr", "last.tigr"
+_PHASES = {
+    True: ("evaluate", "explore"),
+    False: ("collect", "inference", "sac", "evaluate"),
+}  # first epoch (0), others
+_INFERENCE_METRICS = [
+    "loss",
+    "state",
+    "reward",
+    "kl",
+    "separation",
+    "sparsity",
+    "supervision",
+    "anchor",
+    "validation_state",
+    "validation_reward",
+]
+_SAC_METRICS = ["critic_loss", "actor_loss", "temperature", "entropy", "q_mean"]
+
+
+class Trainer:
+    """Trains one configuration in one run folder."""
+
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        *,
+        collector: Collector,
+        progress: Progress,
+        device: torch.device | str = "cpu",
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.config, self.folder, self.progress, self.stop = config, folder, progress, stop
+        self.device, self.collector = torch.device(device), collector
+        self.task_set = evaluation.tasks_of(config.env)
+        self._check_components()
+        self.train_tasks, self.test_tasks = evaluation.split_tasks(config)
+        self.rng = np.random.default_rng([config.seed, 0])
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        with closing(make_vector(config.env.id, 1, base_tasks=config.env.base_tasks)) as env:
+            self.robot = env.spec_robot
+        self._build_learners()
+        self.epoch, self.phase, self.step = 0, "evaluate", 0
+        self.env_steps, self.wall_s, self.best_return = 0, 0.0, -np.inf
+        self.view_episodes: Tensor | None = None
+        self.row: dict[str, float] = {}
+        self.means = MetricMeans()
+        self.log: RunLog | None = None
+
+    def _check_components(self) -> None:
+        tasks, components = len(self.task_set.names), self.config.model.num_components
+        if self.config.inference.supervision_weight > 0.0 and components < tasks:
+            raise UserError(
+                f"model.num_components is {components} for {tasks} base tasks",
+                expected=f"at least {tasks} when inference.supervision_weight is above 0",
+                fix=f"set model.num_components={tasks}, or inference.supervision_weight=0",
+            )
+
+    def _build_learners(self) -> None:
+        config = self.config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = TaskInferenceModel(config.model, len(self.robot.observation), len(self.robot.actuators))
+            self.model = model.to(self.device)
+            self.sac = SACLearner(self.model, config.sac, generator=self.generator)
+        self.acting_model = self.model if self.device.type == "cpu" else copy.deepcopy(self.model).cpu()
+        self.inference = InferenceLearner(
+            self.model, config.inference, self.task_set, rng=self.rng, generator=self.generator
+        )
+        self.replay = ReplayBuffer(
+            config.training.replay_capacity,
+            config.env.episode_steps,
+            validation_share=config.inference.validation_share,
+            device=self.device,
+        )
+
+    @property
+    def columns(self) -> list[str]:
+        """The header of progress.csv."""
+        return [
+            *["epoch", "env_steps", "inference_steps", "sac_steps", "wall_s", "collect_return", "train_return"],
+            *evaluation.summary_columns(self.task_set.names, self.config.env.episode_steps),
+            *(f"inference/{name}" for name in _INFERENCE_METRICS),
+            *(f"sac/{name}" for name in _SAC_METRICS),
+            *(f"time/{name}_s" for name in ("explore", "collect", "inference", "sac", "evaluate")),
+        ]
+
+    def run(self) -> bool:
+        """Train until the last epoch or until told to stop; return whether the training is complete."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.log is None:
+            self.log = RunLog(self.folder, self.columns)
+        self.progress.start(self.config.training.epochs, self.epoch)
+        while self.epoch <= self.config.training.epochs:
+            started = time.perf_counter()
+            done = getattr(self, f"_{self.phase}")()
+            self._count_time(time.perf_counter() - started)
+            if done:
+                self._advance()
+            if self.stop() and self.epoch <= self.config.training.epochs:
+                self.save()
+                return False
+        return True
+
+    def _count_time(self, seconds: float) -> None:
+        self.wall_s += seconds
+        name = f"time/{self.phase}_s"
+        self.row[name] = self.row.get(name, 0.0) + seconds
+
+    def _advance(self) -> None:
+        phases = _PHASES[self.epoch == 0]
+        place, self.step = phases.index(self.phase) + 1, 0
+        if place < len(phases):
+            self.phase = phases[place]
+            return
+        self._finish_epoch()
+        self.epoch, self.phase = self.epoch + 1, _PHASES[False][0]
+        if self.epoch > self.config.training.epochs or (self.epoch - 1) % self.config.training.checkpoint_every == 0:
+            self.save()
+
+    def _finish_epoch(self) -> None:
+        assert self.log is not None
+        counters = {"epoch": self.epoch, "env_steps": self.env_steps, "wall_s": self.wall_s}
+        counters |= {"inference_steps": self.inference.steps, "sac_steps": self.sac.steps}
+        self.row = {**counters, **self.row, **self.means.pop()}
+        self.log.append(self.row)
+        self.progress.epoch(self.row)
+        self.row = {}
+
+    # The phases. Each returns whether it is complete; those with steps go on where they were stopped.
+
+    def _explore(self) -> bool:
+        repeats = self.config.training.exploration_episodes
+        if repeats > 0:
+            self._collect_tasks(self.train_tasks * repeats, random_actions=True)
+        return True
+
+    def _collect(self) -> bool:
+        count, tasks = self.config.training.tasks_per_epoch, self.train_tasks
+        order = np.concatenate([self.rng.permutation(len(tasks)) for _ in range(-(-count // len(tasks)))])
+        episodes = self._collect_tasks([tasks[i] for i in order[:count]])
+        self.row["collect_return"] = float(episodes.returns.mean())
+        return True
+
+    def _collect_tasks(self, tasks: list[Any], *, random_actions: bool = False) -> Episodes:
+        self.progress.phase("explore" if random_actions else "collect", 0, len(tasks))
+        seeds = self.rng.integers(2**31, size=len(tasks)).tolist()
+        noise_seed = int(self.rng.integers(2**31))
+        request = Request(tasks, seeds, noise_seed=noise_seed, random_actions=random_actions)
+        episodes = self.collector.collect(self._synced_acting_model(), request)
+        self.replay.add(episodes, self.rng)
+        self.env_steps += episodes.num_steps
+        valid = torch.from_numpy(episodes.valid)
+        obs, action, reward = (torch.from_numpy(a) for a in (episodes.obs[:, :-1], episodes.action, episodes.reward))
+        self.model.normaliser.update(obs[valid], action[valid], reward[valid])
+        return episodes
+
+    def _inference(self) -> bool:
+        total = self.config.inference.first_epoch_steps if self.epoch == 1 else self.config.inference.steps_per_epoch
+        while self.step < total:
+            self.means.add("inference", self.inference.step(self.replay))
+            self.step += 1
+            self.progress.phase("inference", self.step, total)
+            if self.stop():
+                return False
+        return True
+
+    def _sac(self) -> bool:
+        total = self.config.sac.steps_per_epoch
+        if self.step == 0 or self.view_episodes is None:
+            self.view_episodes = self._draw_view(total)
+        view = TransitionView(self.model, self.replay, self.view_episodes)
+        while self.step < total:
+            self.means.add("sac", self.sac.step(view.sample(self.config.sac.batch_size, self.generator)))
+            self.step += 1
+            self.progress.phase("sac", self.step, total)
+            if self.stop():
+                return False
+        return True
+
+    def _draw_view(self, steps: int) -> Tensor:
+        """Choose this epoch's replay episodes: as many transitions as will be drawn, so that none is encoded in vain."""
+        wanted = -(-steps * self.config.sac.batch_size // self.config.env.episode_steps)
+        chosen = self.rng.permutation(self.replay.num_episodes)[: max(wanted, 1)]
+        return torch.from_numpy(np.sort(chosen)).to(self.device)
+
+    def _evaluate(self) -> bool:
+        training = self.config.training
+        if self.epoch % training.evaluate_every and self.epoch != training.epochs:
+            return True
+        tasks = self.train_tasks + self.test_tasks
+        self.progress.phase("evaluate", 0, len(tasks))
+        episodes = evaluation.evaluate(self.collector, self._synced_acting_model(), tasks, seed=self.config.seed)
+        is_train = np.arange(len(tasks)) < len(self.train_tasks)
+        train, test = episodes.select(is_train), episodes.select(~is_train)
+        labels = evaluation.component_labels(train, self.config, len(self.task_set.names))
+        summary = evaluation.summarise(test, self.task_set.names, labels)
+        self.row |= {"train_return": float(train.returns.mean()), **summary}
+        bundle = self._bundle(train, labels, {"train_return": self.row["train_return"], **summary})
+        bundle.save(self.folder / LAST)
+        if self.row["train_return"] > self.best_return and self.epoch > 0:
+            self.best_return = self.row["train_return"]
+            bundle.save(self.folder / BEST)
+        if self.log is not None and self.epoch == training.epochs:
+            names = [self.task_set.names[i] for i in test.base_task[:, -1]]
+            self.log.embedding(test.latent[:, -1], names, self.epoch)
+        return True
+
+    def _synced_acting_model(self) -> TaskInferenceModel:
+        if self.acting_model is not self.model:
+            self.acting_model.load_state_dict(self.model.state_dict())
+        return self.acting_model
+
+    def _bundle(self, train: Episodes, labels: np.ndarray, results: dict[str, float]) -> Bundle:
+        centre, basis = evaluation.latent_axes(train)
+        info = BundleInfo(
+            env_id=self.config.env.id,
+            robot=self.robot.to_dict(),
+            base_tasks=list(self.task_set.names),
+            task_units=[task.unit for task in self.task_set.base_tasks],
+            component_to_task=labels.tolist(),
+            model=self.config.model,
+            latent_centre=centre.tolist(),
+            latent_basis=basis.tolist(),
+            source=Source(
+                version=__version__,
+                config=self.config.model_dump(mode="json"),
+                env_steps=self.env_steps,
+                sac_steps=self.sac.steps,
+                evaluation={name: value for name, value in results.items() if np.isfinite(value)},
+            ),
+        )
+        return Bundle(self._synced_acting_model(), info)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state = {
+            "config": self.config.model_dump(mode="json"),
+            "model": self.model.state_dict(),
+            "inference": self.inference.state_dict(),
+            "sac": self.sac.state_dict(),
+            "replay": self.replay.state_dict(),
+            "rng": rng_state(self.rng, self.generator),
+            "means": self.means.state_dict(),
+            "view_episodes": self.view_episodes,
+            "num_threads": torch.get_num_threads(),
+            **{name: getattr(self, name) for name in _COUNTERS},
+        }
+        save_checkpoint(self.folder / CHECKPOINT, state)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint of the run folder."""
+        state = load_checkpoint(self.folder / CHECKPOINT)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.inference.load_state_dict(state["inference"])
+            self.sac.load_state_dict(state["sac"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"the checkpoint in {self.folder} does not fit the configuration: {str(error).splitlines()[0]}",
+                expected="the model settings that the run was started with",
+                fix="resume without changing env.*, model.* or the optimisers",
+            ) from None
+        self.replay.load_state_dict(state["replay"])
+        self.means.load_state_dict(state["means"])
+        restore_rng(state["rng"], self.rng, self.generator)
+        view = state["view_episodes"]
+        self.view_episodes = None if view is None else view.to(self.device)
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
+        if state["num_threads"] != torch.get_num_threads():
+            self.progress.message(
+                f"note: the run used {state['num_threads']} threads, now {torch.get_num_threads()}: "
+                "numbers will differ in the last digits"
+            )
+        self.log = RunLog.resume(self.folder, self.columns, self.epoch - 1)
+
+
+_COUNTERS = ("epoch", "phase", "step", "env_steps", "wall_s", "best_return", "row")
+
+
+class MetricMeans:
+    """Running means of learner metrics, kept on their device so that adding one never waits for it."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, prefix: str, metrics: dict[str, Tensor]) -> None:
+        """Count one step's metrics."""
+        for name, value in metrics.items():
+            key = f"{prefix}/{name}"
+            self._sums[key] = self._sums[key] + value.double() if key in self._sums else value.double()
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def pop(self) -> dict[str, float]:
+        """Return the means and start anew."""
+        means = {key: float(value) / self._counts[key] for key, value in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums for a checkpoint."""
+        return {"sums": self._sums, "counts": self._counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the sums."""
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
