@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
@@ -58,6 +58,26 @@ class BundleInfo(BaseModel):
     latent_basis: list[list[float]]  # [up to 3, L], fixed directions to draw the latent space along
     source: Source
     sha256: Annotated[str, Field(exclude=True)] = ""  # of the file, set when loaded
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> BundleInfo:
+        sizes = {
+            "component_to_task": (len(self.component_to_task), self.model.num_components),
+            "task_units": (len(self.task_units), len(self.base_tasks)),
+            "latent_centre": (len(self.latent_centre), self.model.latent_dim),
+        }
+        wrong = [
+            f"{name} has {found} entries, expected {wanted}"
+            for name, (found, wanted) in sizes.items()
+            if found != wanted
+        ]
+        if not all(0 <= task < len(self.base_tasks) for task in self.component_to_task):
+            wrong.append(
+                f"component_to_task {self.component_to_task} names more than {len(self.base_tasks)} base tasks"
+            )
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
 
 
 @dataclass(frozen=True)
@@ -140,7 +160,7 @@ def _damaged_on_error(path: Path, read: Callable[[], T]) -> T:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0]
+    reason = " ".join(str(error).split())[:300]
     return UserError(
         f"{path} is damaged or no bundle: {reason}",
         expected="a complete .tigr file",

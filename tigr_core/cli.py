@@ -14,14 +14,15 @@ from typing import Annotated, Any
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 import envs
 from tigr_core import evaluation, run_report
 from tigr_core.bundle import Bundle, load_bundle
 from tigr_core.checkpoint import load_checkpoint
 from tigr_core.collector import make_collector
-from tigr_core.config import Config, load_config, make_config, override_config, shipped_configs
+from tigr_core.config import Config, config_folder, load_config, make_config, override_config, shipped_configs
 from tigr_core.errors import UserError
 from tigr_core.files import FolderLock, write_atomically
 from tigr_core.progress import make_progress
@@ -208,7 +209,7 @@ def info(bundle: Annotated[Path, typer.Argument(help="A .tigr file.")]) -> None:
     loaded = load_bundle(bundle)
     table = Table(show_header=False, box=None)
     for name, value in _describe(loaded).items():
-        table.add_row(name, str(value))
+        table.add_row(name, Text(str(value)))  # names hold brackets, which are no markup
     Console().print(table)
 
 
@@ -226,8 +227,8 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         "mixture": f"{model.num_components} components, latent of {model.latent_dim}",
         "parameters": f"{sum(p.numel() for p in bundle.model.parameters()):,}",
         "trained": f"{about.source.env_steps:,} env steps, {about.source.sac_steps:,} SAC steps, "
-        f""
-        f"configuration {about.source.config['name']}, seed {about.source.config['seed']}, version {about.source.version}",
+        f"configuration {about.source.config['name']}, seed {about.source.config['seed']}, "
+        f"version {about.source.version}",
         "test return": f"{about.source.evaluation.get('test_return', float('nan')):.1f}",
         "sha256": about.sha256,
     }
@@ -236,7 +237,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
 @app.command("envs")
 def list_envs() -> None:
     """List the environments and their base tasks."""
-    table = Table("environment", "description", "base tasks")
+    table = Table(Column("environment", no_wrap=True), "description", "base tasks")
     for name, description in envs.env_ids().items():
         table.add_row(name, description, ", ".join(envs.task_set(name).names))
     Console().print(table)
@@ -245,7 +246,9 @@ def list_envs() -> None:
 @app.command("configs")
 def list_configs() -> None:
     """List the training configurations that come with the package."""
-    table = Table("configuration", "description", "file")
-    for name, path in shipped_configs().items():
-        table.add_row(name, load_config(name).description, str(path))
+    table = Table(Column("configuration", no_wrap=True), "environment", "description")
+    for name in shipped_configs():
+        config = load_config(name)
+        table.add_row(name, config.env.id, config.description)
     Console().print(table)
+    print(f"files in {config_folder()}")

@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         return last.squeeze(0)
 
     def encode_episodes(self, x: Tensor) -> MixturePosterior:
-        """Return the estimates along episodes x ``[E, T, X]``, a mixture ``[E, T + 1]``; entry t knows t transitions."""
+        """Return the estimates along episodes x ``[E, T, X]``, a mixture ``[E, T + 1]``; entry t saw t transitions."""
         if self.context == "stream":
             return self.posterior(self.hidden_sequence(x))
         windows = windows_of(x, self.context_length)

@@ -131,7 +131,7 @@ class InferenceLearner:
         return self.model.normaliser.transition(context.obs, context.action, context.reward, context.next_obs)
 
     def _reconstruction_errors(self, x: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the squared errors of next observation (mean over dimensions) and reward for x ``[..., X]``, ``[...]``."""
+        """Return the squared errors ``[...]`` of next observation (mean of entries) and reward for x ``[..., X]``."""
         sizes = [self.model.obs_dim, self.model.action_dim, 1, self.model.obs_dim]
         obs, action, reward, next_obs = x.split(sizes, dim=-1)
         predicted_obs, predicted_reward = self.model.decoder(obs, action, latent)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replay of whole episodes: one observation array serves as obs and next_obs, so a transition costs D + A + 2 floats.
 
-The inference learner samples contexts (windows, or sequences spliced from segments of several episodes); SAC reads transitions of a `TransitionView`, whose latents are computed once an epoch and never twice.
+The inference learner samples contexts: windows, or sequences spliced from segments of several episodes. SAC reads
+transitions of a `TransitionView`, whose latents are computed once an epoch and never twice.
 """
 
 from __future__ import annotations

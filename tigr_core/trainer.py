@@ -220,7 +220,7 @@ class Trainer:
         return True
 
     def _draw_view(self, steps: int) -> Tensor:
-        """Choose this epoch's replay episodes: as many transitions as will be drawn, so that none is encoded in vain."""
+        """Choose this epoch's replay episodes: as many transitions as will be drawn, none encoded in vain."""
         wanted = -(-steps * self.config.sac.batch_size // self.config.env.episode_steps)
         chosen = self.rng.permutation(self.replay.num_episodes)[: max(wanted, 1)]
         return torch.from_numpy(np.sort(chosen)).to(self.device)
@@ -229,11 +229,12 @@ class Trainer:
         training = self.config.training
         if self.epoch % training.evaluate_every and self.epoch != training.epochs:
             return True
-        tasks = self.train_tasks + self.test_tasks
-        self.progress.phase("evaluate", 0, len(tasks))
-        episodes = evaluation.evaluate(self.collector, self._synced_acting_model(), tasks, seed=self.config.seed)
-        is_train = np.arange(len(tasks)) < len(self.train_tasks)
-        train, test = episodes.select(is_train), episodes.select(~is_train)
+        self.progress.phase("evaluate", 0, 1)
+        model = self._synced_acting_model()
+        train, test = (
+            evaluation.evaluate(self.collector, model, tasks, seed=self.config.seed)
+            for tasks in (self.train_tasks, self.test_tasks)
+        )
         labels = evaluation.component_labels(train, self.config, len(self.task_set.names))
         summary = evaluation.summarise(test, self.task_set.names, labels)
         self.row |= {"train_return": float(train.returns.mean()), **summary}

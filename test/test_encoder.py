@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One encoder, three readers: whole episodes, single steps, and the controller. All say the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers import tiny_model, two_task_episodes
+
+from tigr_core.controller import Controller
+from tigr_core.encoder import Encoder, windows_of
+from tigr_core.mixture import MixturePosterior
+from tigr_core.replay import ReplayBuffer
+from tigr_core.sac_learner import TransitionView
+
+CONTEXTS = ["stream", "window"]
+
+
+def encoder(context: str, length: int = 3) -> Encoder:
+    torch.manual_seed(1)
+    return Encoder(4, 2, 3, width=1.5, context=context, context_length=length)  # type: ignore[arg-type]
+
+
+def assert_same(found: MixturePosterior, expected: MixturePosterior) -> None:
+    for name in ("logits", "mean", "std"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-5, atol=1e-6)
+
+
+def numpy_gru_state(gru: torch.nn.GRU, x: np.ndarray) -> np.ndarray:
+    """h' = (1 - z) n + z h with n = tanh(W_n x + b_n + r (U_n h + c_n)), from h = 0 over x [T, X]."""
+    w_ih, w_hh, b_ih, b_hh = (p.detach().double().numpy() for p in gru.parameters())
+    h = np.zeros(gru.hidden_size)
+    for row in x:
+        (r_x, z_x, n_x), (r_h, z_h, n_h) = np.split(w_ih @ row + b_ih, 3), np.split(w_hh @ h + b_hh, 3)
+        r, z = (1.0 / (1.0 + np.exp(-v)) for v in (r_x + r_h, z_x + z_h))
+        h = (1.0 - z) * np.tanh(n_x + r * n_h) + z * h
+    return h
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@torch.no_grad()
+def test_estimates_equal_a_hand_written_gru(context: str) -> None:
+    subject, x = encoder(context), torch.randn(2, 5, 4)
+    found = subject.encode_episodes(x)
+    for episode, seen in np.ndindex(2, 6):
+        before = x[episode, :seen].double().numpy()
+        if context == "window":
+            before = np.concatenate([np.zeros((3, 4)), before])[-3:]
+        hidden = np.maximum(numpy_gru_state(subject.gru, before), 0.0)
+        (w1, b1), (w2, b2) = ([p.double().numpy() for p in subject.head[i].parameters()] for i in (0, 2))
+        head = (w2 @ np.maximum(w1 @ hidden + b1, 0.0) + b2).reshape(2, 7)  # per component: 3 means, 3 std, 1 logit
+        np.testing.assert_allclose(found.mean[episode, seen], head[:, :3], atol=1e-5)
+        np.testing.assert_allclose(found.std[episode, seen], np.log1p(np.exp(head[:, 3:6])), atol=1e-5)
+        np.testing.assert_allclose(found.logits[episode, seen], head[:, 6], atol=1e-5)
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@torch.no_grad()
+def test_step_by_step_equals_whole_episodes(context: str) -> None:
+    subject, x = encoder(context), torch.randn(3, 7, 4)
+    whole, state = subject.encode_episodes(x), subject.initial_state(3)
+    assert_same(subject.infer(state), whole[:, 0])
+    for t in range(7):
+        state = subject.advance(state, x[:, t])
+        assert_same(subject.infer(state), whole[:, t + 1])
+
+
+def test_windows_hold_the_last_transitions_after_zeros() -> None:
+    x = torch.tensor([[[1.0, -1.0], [2.0, -2.0], [3.0, -3.0]]])
+    windows = windows_of(x, 2)
+    assert windows[0, ..., 0].tolist() == [[0.0, 0.0], [0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]
+    assert windows[0, 3].tolist() == [[2.0, -2.0], [3.0, -3.0]]
+
+
+@torch.no_grad()
+def test_window_forgets_and_stream_remembers() -> None:
+    x = torch.randn(1, 6, 4)
+    other = x.clone()
+    other[:, :3] += 1.0  # before the last 3 transitions
+    difference = {
+        c: (encoder(c).encode_episodes(x)[:, 6].latent - encoder(c).encode_episodes(other)[:, 6].latent).abs().max()
+        for c in CONTEXTS
+    }
+    assert difference["window"] == 0.0
+    assert difference["stream"] > 1e-4
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_controller_builds_the_context_that_training_reads(context: str) -> None:
+    model, episodes = tiny_model(context=context), two_task_episodes(3, steps=6)
+    replay = ReplayBuffer(100, 6)
+    replay.add(episodes, np.random.default_rng(0))
+    model.normaliser.update(replay.obs[:, :-1].flatten(0, 1), replay.action.flatten(0, 1), replay.reward.flatten())
+    view = TransitionView(model, replay, torch.arange(3))
+    trained = view.state.unflatten(0, (3, 7))  # [episode, time, obs + latent]
+    controller = Controller(model, 3)
+    latent = [controller.estimate.latent]
+    for t in range(6):
+        obs, action = episodes.obs[:, t], episodes.action[:, t]
+        controller.observe(action, episodes.reward[:, t], episodes.obs[:, t + 1], obs=obs)
+        latent.append(controller.estimate.latent)
+    np.testing.assert_allclose(np.stack(latent, axis=1), trained[..., 2:], rtol=1e-5, atol=1e-6)
+    assert np.ptp(trained[0, :, 2].numpy()) > 1e-3  # the estimate does move
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_reset_empties_the_controllers_context(context: str) -> None:
+    controller = Controller(tiny_model(context=context))
+    fresh = controller.estimate.latent.copy()
+    controller.act(np.ones((1, 2)))
+    controller.observe(np.ones((1, 2)), np.ones(1), np.zeros((1, 2)))
+    assert not np.array_equal(controller.estimate.latent, fresh)
+    controller.reset()
+    assert np.array_equal(controller.estimate.latent, fresh)
+
+
+def test_controller_refuses_what_would_spoil_its_context() -> None:
+    controller = Controller(tiny_model())
+    with pytest.raises(ValueError, match="call act"):
+        controller.observe(np.ones((1, 2)), np.ones(1), np.ones((1, 2)))
+    with pytest.raises(ValueError, match="observation is not finite"):
+        controller.act(np.array([[np.nan, 0.0]]))
+    with pytest.raises(ValueError, match=r"observation has shape \(2,\), expected \(1, 2\)"):
+        controller.act(np.ones(2))

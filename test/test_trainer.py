@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The epoch loop on the point robot: it learns, it repeats itself, and an interruption leaves no trace."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tigr_core.bundle import load_bundle
+from tigr_core.collector import LocalCollector
+from tigr_core.config import Config, load_config
+from tigr_core.errors import UserError
+from tigr_core.progress import make_progress
+from tigr_core.run_log import read_progress
+from tigr_core.trainer import BEST, CHECKPOINT, LAST, Trainer
+
+TINY = [
+    "model.policy_hidden=[16]",
+    "model.encoder_width=1.0",
+    "inference.first_epoch_steps=5",
+    "inference.steps_per_epoch=5",
+    "inference.batch_size=32",
+    "inference.rebalance_every=4",
+    "sac.steps_per_epoch=7",
+    "sac.batch_size=16",
+    "sac.learn_temperature=true",
+    "training.epochs=2",
+    "training.tasks_per_epoch=8",
+    "training.evaluate_every=1",
+    "env.num_train_tasks=8",
+    "env.num_test_tasks=4",
+]
+
+
+def run(folder: Path, *overrides: str, stop_after: int | None = None, resume: bool = False) -> Trainer:
+    """Train the tiny configuration; stop at the `stop_after`-th time the loop asks whether to."""
+    config = load_config("point_robot", [*TINY, *overrides])
+    collector = LocalCollector(config.env, num_threads=1)
+    trainer = Trainer(
+        config, folder, collector=collector, progress=make_progress(io.StringIO()), stop=_countdown(stop_after)
+    )
+    if resume:
+        trainer.resume()
+    assert trainer.run() == (stop_after is None)
+    return trainer
+
+
+def _countdown(calls: int | None) -> Callable[[], bool]:
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return calls is not None and asked >= calls
+
+    return stop
+
+
+def learned(folder: Path) -> dict[str, list[float]]:
+    """Return progress.csv without the columns that measure time."""
+    columns = read_progress(folder / "progress.csv")
+    return {name: values for name, values in columns.items() if not name.startswith("time/") and name != "wall_s"}
+
+
+def same(first: dict[str, list[float]], second: dict[str, list[float]]) -> bool:
+    """Compare columns, nan equal to nan."""
+    return repr(first) == repr(second)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    run(folder)
+    return folder
+
+
+@pytest.mark.parametrize("context", ["stream", "window"])
+def test_the_run_folder_holds_every_epoch_and_both_bundles(tmp_path: Path, context: str) -> None:
+    run(tmp_path, f"model.context={context}", "model.context_length=5")
+    rows = read_progress(tmp_path / "progress.csv")
+    assert rows["epoch"] == [0.0, 1.0, 2.0]
+    assert rows["env_steps"] == [2 * 8 * 20, 3 * 8 * 20, 4 * 8 * 20]  # two exploration episodes a task come first
+    assert rows["sac_steps"] == [0.0, 7.0, 14.0] and rows["inference_steps"] == [0.0, 5.0, 10.0]
+    last = {name: values[-1] for name, values in rows.items() if not name.startswith(("time/", "inference/validation"))}
+    assert [name for name, value in last.items() if not math.isfinite(value)] == []
+    assert {file.name for file in tmp_path.iterdir()} >= {CHECKPOINT, BEST, LAST, "progress.csv", "tensorboard"}
+
+
+def test_same_seed_same_bits_other_seed_other_bits(tmp_path: Path, uninterrupted: Path) -> None:
+    run(tmp_path / "again")
+    run(tmp_path / "other", "seed=1")
+    assert same(learned(tmp_path / "again"), learned(uninterrupted))
+    assert not same(learned(tmp_path / "other"), learned(uninterrupted))
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 9, 14, 20, 31])  # in every phase of both epochs
+def test_an_interrupted_run_gives_the_same_numbers(tmp_path: Path, uninterrupted: Path, stop_after: int) -> None:
+    run(tmp_path, stop_after=stop_after)
+    run(tmp_path, resume=True)
+    assert same(learned(tmp_path), learned(uninterrupted))
+    ours, theirs = (load_bundle(folder / LAST).model.state_dict() for folder in (tmp_path, uninterrupted))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, uninterrupted: Path) -> None:
+    run(tmp_path, "training.checkpoint_every=1", stop_after=20)
+    run(tmp_path, resume=True)
+    # Rows written after the checkpoint are dropped when the run is resumed from an older one.
+    stale = tmp_path / "stale"
+    run(stale, stop_after=1)
+    (stale / "progress.csv").write_text((tmp_path / "progress.csv").read_text())
+    run(stale, resume=True)
+    assert same(learned(stale), learned(uninterrupted))
+
+
+def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, stop_after=1)
+    with pytest.raises(UserError, match="does not fit the configuration"):
+        run(tmp_path, "model.policy_hidden=[32]", resume=True)
+
+
+def test_fewer_components_than_supervised_tasks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"num_components is 2 for 4 base tasks"):
+        run(tmp_path, "model.num_components=2")
+
+
+@pytest.mark.slow
+def test_the_point_robot_learns(tmp_path: Path) -> None:
+    config: Config = load_config("point_robot", ["training.epochs=6", "training.evaluate_every=6"])
+    collector = LocalCollector(config.env, num_threads=1)
+    Trainer(config, tmp_path, collector=collector, progress=make_progress(io.StringIO())).run()
+    returns = read_progress(tmp_path / "progress.csv")["test_return"]
+    assert returns[0] < -14.0  # standing still
+    assert returns[-1] > -13.0
