@@ -25,12 +25,13 @@ found = {d.name.lower().replace("_", "-"): d.version.split("+")[0] for d in dist
 print(*(f"{name}=={found[name]}" for name in sorted(found) if name not in own), sep="\n")
 endef
 
-.PHONY: help train test lock clean
+.PHONY: help train test bench lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make train   install what training needs, train on the half-cheetah, write a report'
 	@echo 'make test    install everything, check style and types, run all tests'
+	@echo 'make bench   measure the parts of an epoch against the ceilings of the machine'
 	@echo 'make lock    renew requirements.lock with the newest versions'
 	@echo 'make clean   remove the environment and the caches; keep output/'
 	@echo 'PYTHON=python3.x chooses the Python (3.11 to 3.13) of the environment'
@@ -43,6 +44,9 @@ test: $(VENV)/test
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/train
+	$(BIN)/python benchmarks/throughput.py --json output/throughput.json
 
 $(CREATED):
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo \

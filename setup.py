@@ -12,6 +12,7 @@ from glob import glob
 from setuptools import find_packages, setup
 
 NAME = "tigr_ros"
+NODES = ("sim_node", "policy_node", "train_node")
 PACKAGES = ("envs", "tigr_core", "tigr_ros")
 
 setup(
@@ -31,7 +32,15 @@ setup(
         (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
         (f"share/{NAME}/config", sorted(glob("config/*"))),
     ],
-    entry_points={"console_scripts": ["tigr = tigr_core.cli:main"]},
+    # The nodes twice: under the names of `ros2 run tigr_ros ...`, and under names of their own for pip's bin folder.
+    entry_points={
+        "console_scripts": [
+            "tigr = tigr_core.cli:main",
+            "tigr-demo = tigr_ros.demo:main",
+            *(f"{node} = tigr_ros.{node}:main" for node in NODES),
+            *(f"tigr-{node.replace('_', '-')} = tigr_ros.{node}:main" for node in NODES),
+        ]
+    },
     zip_safe=True,
     install_requires=[
         "gymnasium>=1.1",
@@ -57,6 +66,7 @@ setup(
             "ros-geometry-msgs",
             "ros-lifecycle-msgs",
             "ros-nav-msgs",
+            "ros-rcl-interfaces",
             "ros-rosgraph-msgs",
             "ros-sensor-msgs",
             "ros-std-msgs",

@@ -27,19 +27,13 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def episodes_of(
-    obs: np.ndarray,
-    action: np.ndarray,
-    reward: np.ndarray,
-    *,
-    base_task: Sequence[int],
-    parameter: Sequence[float] | None = None,
-    length: Sequence[int] | None = None,
+    obs: np.ndarray, action: np.ndarray, reward: np.ndarray, base_task: Any, parameter: Any = 0.0, length: Any = None
 ) -> Episodes:
-    """Episodes of one task each; `terminated` is set at the last step of episodes shorter than the arrays."""
+    """Episodes of one task each; `terminated` is set at the last step of those shorter than the arrays."""
     count, steps = reward.shape
-    lengths = np.array(length if length is not None else [steps] * count)
-    values = np.zeros(count) if parameter is None else np.array(parameter)
-    zeros = np.zeros((count, steps), dtype=np.float32)
+    lengths = np.array([steps] * count if length is None else length)
+    zeros = dict.fromkeys(("tracked_value", "tracked_target", "tracking_error"), np.zeros((count, steps), np.float32))
+    zeros |= dict.fromkeys(("mixture_weights", "latent"), np.zeros((count, steps + 1, 2), np.float32))
     return Episodes(
         obs=obs.astype(np.float32),
         action=action.astype(np.float32),
@@ -47,12 +41,8 @@ def episodes_of(
         terminated=(np.arange(steps) == lengths[:, None] - 1) & (lengths[:, None] < steps),
         length=lengths,
         base_task=np.repeat(np.array(base_task)[:, None], steps, axis=1),
-        parameter=np.repeat(values.astype(np.float32)[:, None, None], steps, axis=1),
-        tracked_value=zeros,
-        tracked_target=zeros,
-        tracking_error=zeros,
-        mixture_weights=np.zeros((count, steps + 1, 2), dtype=np.float32),
-        latent=np.zeros((count, steps + 1, 2), dtype=np.float32),
+        parameter=np.ones((count, steps, 1), np.float32) * np.reshape(parameter, (-1, 1, 1)).astype(np.float32),
+        **zeros,
     )
 
 
@@ -63,22 +53,13 @@ def numbered_episodes(lengths: Sequence[int], *, steps: int, first: int = 0) -> 
     """
     number = np.arange(first, first + len(lengths))
     place = 100.0 * number[:, None] + np.arange(steps + 1)
-    return episodes_of(
-        place[..., None],
-        place[:, :-1, None] + 0.25,
-        place[:, :-1] + 0.5,
-        base_task=(number % 2).tolist(),
-        parameter=number.tolist(),
-        length=lengths,
-    )
+    now = place[:, :-1]
+    return episodes_of(place[..., None], now[..., None] + 0.25, now + 0.5, number % 2, number, lengths)
 
 
-def two_task_episodes(count: int, *, steps: int, seed: int = 0) -> Episodes:
+def two_task_episodes(count: int, *, steps: int) -> Episodes:
     """Random walks in two dimensions; the reward is the first coordinate under task 0, minus it under task 1."""
-    rng = np.random.default_rng(seed)
-    action = rng.uniform(-1.0, 1.0, (count, steps, 2))
-    start = rng.normal(size=(count, 1, 2))
+    rng, base_task = np.random.default_rng(0), np.arange(count) % 2
+    action, start = rng.uniform(-1.0, 1.0, (count, steps, 2)), rng.normal(size=(count, 1, 2))
     obs = np.concatenate([start, start + action.cumsum(axis=1)], axis=1)
-    base_task = np.arange(count) % 2
-    reward = np.where(base_task == 0, 1.0, -1.0)[:, None] * obs[:, 1:, 0]
-    return episodes_of(obs, action, reward, base_task=base_task.tolist())
+    return episodes_of(obs, action, np.where(base_task == 0, 1.0, -1.0)[:, None] * obs[:, 1:, 0], base_task)

@@ -27,11 +27,13 @@ def test_from_head_reads_mean_std_logit_component_by_component() -> None:
     torch.testing.assert_close(posterior.logits, torch.tensor(LOGITS))
 
 
-def test_weights_and_latent() -> None:
+def test_weights_latent_and_entropy() -> None:
     posterior = mixture([[1.0, 2.0], [3.0, -4.0]], [[1.0, 1.0], [1.0, 1.0]], LOGITS)
     torch.testing.assert_close(posterior.weights, torch.tensor([0.25, 0.75]))
     # 1/4 * 1 + 3/4 * 3 = 2.5; 1/4 * 2 - 3/4 * 4 = -2.5
     torch.testing.assert_close(posterior.latent, torch.tensor([2.5, -2.5]))
+    assert posterior.entropy.item() == pytest.approx(-(0.25 * math.log(0.25) + 0.75 * math.log(0.75)))
+    assert mixture([[1.0], [1.0]], [[1.0], [1.0]], [0.0, -1000.0]).entropy.item() == 0.0
 
 
 def test_kl_to_the_prior_sums_over_components_and_dimensions() -> None:
@@ -46,25 +48,10 @@ def test_separation_sums_over_pairs_of_components() -> None:
     assert posterior.separation().item() == pytest.approx(0.8 / 25.0 + 0.5 / 4.0 + 0.7 / 13.0)
 
 
-def test_separation_of_equal_means_is_finite() -> None:
-    posterior = mixture([[1.0], [1.0]], [[0.5], [0.5]], LOGITS)
-    assert posterior.separation().item() == pytest.approx(1.0 / 1e-8)
-
-
-def test_entropy_of_the_weights() -> None:
-    ones = [[1.0], [1.0]]
-    expected = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
-    assert mixture(ones, ones, LOGITS).entropy.item() == pytest.approx(expected)
-    assert mixture(ones, ones, [2.0, 2.0]).entropy.item() == pytest.approx(math.log(2.0))
-    assert mixture(ones, ones, [0.0, -1000.0]).entropy.item() == 0.0
-
-
 def test_samples_have_the_mean_and_variance_of_the_weighted_sum() -> None:
-    posterior = mixture([[1.0], [3.0]], [[2.0], [0.4]], LOGITS)
-    many = MixturePosterior(
-        posterior.logits.expand(40_000, 2), posterior.mean.expand(40_000, 2, 1), posterior.std.expand(40_000, 2, 1)
-    )
-    z = many.sample(generator())
+    one = mixture([[1.0], [3.0]], [[2.0], [0.4]], LOGITS)
+    mean, std = (values.expand(40_000, 2, 1) for values in (one.mean, one.std))
+    z = MixturePosterior(one.logits.expand(40_000, 2), mean, std).sample(generator())
     # variance: (2 / 4)^2 + (3 / 4 * 0.4)^2 = 0.34; the mean of 40,000 has a std of 0.003
     assert z.mean().item() == pytest.approx(2.5, abs=0.012)
     assert z.var().item() == pytest.approx(0.34, rel=0.03)
@@ -87,9 +74,3 @@ def test_one_component_is_a_plain_gaussian() -> None:
     assert posterior.latent.tolist() == [1.0, -2.0]
     assert posterior.entropy.item() == 0.0
     assert posterior.separation().item() == 0.0
-
-
-def test_indexing_takes_from_the_batch() -> None:
-    batch = MixturePosterior.from_head(torch.arange(30.0).reshape(2, 3, 5), 1, 2)
-    assert batch[1, 2].mean.tolist() == [[25.0, 26.0]]
-    assert batch[:, 0].logits.tolist() == [[4.0], [19.0]]

@@ -71,8 +71,9 @@ class LocalCollector:
             action = controller.act(obs, generator)
             if request.random_actions:
                 action = rng.uniform(-1.0, 1.0, action.shape).astype(np.float32)
+            stepped_tasks = env.tasks
             obs, reward, terminated, _, info = env.step(action)
-            _require_finite(self.env.id, env, step, obs, reward)
+            _require_finite(self.env.id, stepped_tasks, step, obs, reward)
             controller.observe(action, reward, obs)
             recorder.after(step, action, reward, terminated, info)
             if recorder.done.all():
@@ -101,12 +102,12 @@ class LocalCollector:
         self._envs.clear()
 
 
-def _require_finite(env_id: str, env: TaskVectorEnv, step: int, obs: np.ndarray, reward: np.ndarray) -> None:
+def _require_finite(env_id: str, tasks: Sequence[Task], step: int, obs: np.ndarray, reward: np.ndarray) -> None:
     broken = ~(np.isfinite(obs).all(axis=1) & np.isfinite(reward))
     if broken.any():
         member = int(np.flatnonzero(broken)[0])
         raise UserError(
-            f"{env_id} gave a non-finite observation or reward at step {step + 1} of task {env.tasks[member]}",
+            f"{env_id} gave a non-finite observation or reward at step {step + 1} of task {tasks[member]}",
             expected="finite numbers; nothing of this episode was stored",
             fix="check the environment's model and time step; go on with --resume once it is mended",
         )

@@ -121,15 +121,18 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
+        wrong = []
         if self.training.replay_capacity < self.env.episode_steps:
-            raise ValueError(
+            wrong.append(
                 f"training.replay_capacity is {self.training.replay_capacity}, less than one episode "
                 f"(env.episode_steps is {self.env.episode_steps})"
             )
         if self.sac.min_temperature > self.sac.temperature:
-            raise ValueError(
+            wrong.append(
                 f"sac.min_temperature {self.sac.min_temperature} is above sac.temperature {self.sac.temperature}"
             )
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
 
     def to_yaml(self) -> str:
@@ -141,9 +144,11 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML with two traps closed: ``3e-4`` is a number (as in YAML 1.2) and a key given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is no plain word", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
             seen.add(key)

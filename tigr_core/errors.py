@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -13,6 +15,10 @@ class UserError(Exception):
     def __init__(self, found: str, *, expected: str, fix: str) -> None:
         super().__init__(f"{found}\n  expected: {expected}\n  fix: {fix}")
         self.found, self.expected, self.fix = found, expected, fix
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes whole."""
+        return functools.partial(type(self), self.found, expected=self.expected, fix=self.fix), ()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Collecting episodes on the point robot: the record is what happened, in this process and in Ray actors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import generator, tiny_model
+
+from envs import make_vector, task_set
+from envs.tasks import Task
+from envs.vector_env import StepResult, TaskVectorEnv
+from tigr_core.collector import LocalCollector, Request
+from tigr_core.config import EnvConfig
+from tigr_core.controller import Controller
+from tigr_core.errors import UserError
+from tigr_core.ray_collector import RayCollector, split_request
+from tigr_core.rollout import Episodes
+
+ENV = EnvConfig(id="tigr/PointRobotAxes-v0", episode_steps=8)
+TASKS = task_set(ENV.id)
+DIRECTION = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])  # of goal_left, right, up, down
+
+
+def request(count: int = 5, **settings: Any) -> Request:
+    tasks: list[Task] = TASKS.split(count, 0, np.random.default_rng(0))[0]
+    return Request(tasks=tasks, seeds=list(range(10, 10 + count)), **settings)
+
+
+def collect(wanted: Request) -> Episodes:
+    return LocalCollector(ENV, num_threads=1).collect(tiny_model(), wanted)
+
+
+def assert_equal(found: Episodes, expected: Episodes, atol: float = 0.0) -> None:
+    for field in fields(Episodes):
+        one, other = getattr(found, field.name), getattr(expected, field.name)
+        assert one.dtype == other.dtype, field.name
+        np.testing.assert_allclose(one, other, rtol=0.0, atol=atol, err_msg=field.name)
+
+
+def test_record_equals_stepping_by_hand() -> None:
+    wanted, model = request(noise_seed=3), tiny_model()
+    record = LocalCollector(ENV, num_threads=1).collect(model, wanted)
+    env = make_vector(ENV.id, 5, episode_steps=8)
+    controller, noise = Controller(model, 5), generator(3)
+    obs, _ = env.reset(seed=list(wanted.seeds), options={"tasks": wanted.tasks})
+
+    def assert_recorded(step: int, values: dict[str, np.ndarray]) -> None:
+        for name, value in values.items():
+            recorded = getattr(record, name)[:, step]
+            assert np.array_equal(recorded, value.astype(recorded.dtype)), (name, step)
+
+    for t in range(9):
+        estimate = controller.estimate
+        assert_recorded(t, {"obs": obs, "latent": estimate.latent, "mixture_weights": estimate.mixture_weights})
+        if t < 8:
+            action = controller.act(obs, noise)
+            obs, reward, terminated, _, info = env.step(action)
+            controller.observe(action, reward, obs)
+            told = ("base_task", "parameter", "tracked_value", "tracked_target", "tracking_error")
+            assert_recorded(t, {"action": action, "reward": reward, "terminated": terminated})
+            assert_recorded(t, {name: info[name] for name in told})
+    assert record.length.tolist() == [8] * 5
+
+
+def test_same_seeds_give_the_same_bits_and_others_do_not() -> None:
+    first = collect(request(noise_seed=3))
+    assert_equal(collect(request(noise_seed=3)), first)
+    other_noise, other_start = collect(request(noise_seed=4)), collect(replace(request(noise_seed=3), seeds=range(5)))
+    assert np.array_equal(other_noise.obs[:, 0], first.obs[:, 0])
+    assert not np.array_equal(other_noise.action[:, 0], first.action[:, 0])
+    assert not np.array_equal(other_start.obs[:, 0], first.obs[:, 0])
+    assert_equal(collect(request()), collect(request()))  # without noise: the most likely actions
+
+
+def test_random_actions_are_uniform() -> None:
+    wanted = request(40, noise_seed=3, random_actions=True)
+    action = collect(wanted).action
+    assert np.array_equal(collect(wanted).action, action)
+    # 640 draws from U(-1, 1): the mean has a std of 0.58 / 25, the std is 1 / sqrt(3)
+    assert np.abs(action).max() <= 1.0
+    assert abs(action.mean()) < 0.1
+    assert action.std() == pytest.approx(3.0**-0.5, abs=0.05)
+
+
+def test_task_change_is_recorded_with_the_reward_it_gave() -> None:
+    record = collect(request(40, noise_seed=3, task_change={"every_steps": 3}))
+    goal = DIRECTION[record.base_task] * record.parameter
+    np.testing.assert_allclose(record.reward, -np.linalg.norm(record.obs[:, 1:] - goal, axis=2), atol=1e-5)
+    changed = (np.diff(record.parameter[..., 0], axis=1) != 0.0).any(axis=0)
+    assert changed.tolist() == [False, False, True, False, False, True, False]  # from step 3 and from step 6
+    assert (np.diff(record.base_task, axis=1)[:, [2, 5]] != 0).any()
+
+
+def test_episode_that_ends_early_is_recorded_up_to_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, ends = TaskVectorEnv.step, np.array([2, 6, 4, 99, 99])
+
+    def ending_step(env: TaskVectorEnv, actions: np.ndarray) -> StepResult:
+        obs, reward, _, truncated, info = step(env, actions)
+        return obs, reward, env._steps == ends, truncated, info
+
+    monkeypatch.setattr(TaskVectorEnv, "step", ending_step)
+    record = collect(request(noise_seed=3))
+    assert record.length.tolist() == [2, 6, 4, 8, 8]
+    assert np.argwhere(record.terminated).tolist() == [[0, 1], [1, 5], [2, 3]]
+
+
+@pytest.mark.parametrize("what", ["observation", "reward"])
+def test_non_finite_physics_names_environment_task_and_step(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    step = TaskVectorEnv.step
+
+    def broken_step(env: TaskVectorEnv, actions: np.ndarray) -> StepResult:
+        obs, reward, *rest = step(env, actions)
+        if env._steps[0] == 3:
+            (obs if what == "observation" else reward[:, None])[1, 0] = np.nan
+        return obs, reward, *rest  # type: ignore[return-value]
+
+    monkeypatch.setattr(TaskVectorEnv, "step", broken_step)
+    wanted = request()
+    with pytest.raises(UserError) as caught:
+        collect(wanted)
+    assert caught.value.found.startswith(ENV.id)
+    assert f"at step 3 of task {wanted.tasks[1]}" in caught.value.found
+
+
+def test_request_is_split_into_nearly_equal_contiguous_shares() -> None:
+    wanted = request(5, noise_seed=100)
+    shares = split_request(wanted, 2)
+    assert [list(s.seeds) for s in shares] == [[10, 11], [12, 13, 14]]
+    assert [s.noise_seed for s in shares] == [100, 101]
+    assert [*shares[0].tasks, *shares[1].tasks] == wanted.tasks
+    assert [len(s.tasks) for s in split_request(wanted, 8)] == [1] * 5
+    assert [s.noise_seed for s in split_request(request(5), 2)] == [None, None]
+
+
+@pytest.fixture(scope="module")
+def ray_collector() -> Iterator[RayCollector]:
+    pytest.importorskip("ray", reason="Ray, the optional extra for --workers, is not installed")
+    collector = RayCollector(ENV, 2)
+    yield collector
+    collector.close()
+
+
+def test_ray_workers_collect_what_one_process_does(ray_collector: RayCollector) -> None:
+    # networks read shares of 2 and 3 rows instead of 5, which may round differently
+    assert_equal(ray_collector.collect(tiny_model(), request()), collect(request()), atol=1e-5)
+
+
+def test_lost_ray_worker_is_replaced(ray_collector: RayCollector) -> None:
+    import ray
+
+    ray.kill(ray_collector._actors[0])
+    assert_equal(ray_collector.collect(tiny_model(), request()), collect(request()), atol=1e-5)
+    assert ray_collector.num_replaced == 1
+
+
+def test_mistake_found_by_a_ray_worker_arrives_as_it_is(ray_collector: RayCollector) -> None:
+    far = replace(request(), tasks=[*request().tasks[:-1], TASKS.task("goal_up", 1e200)])
+    with pytest.raises(UserError, match=r"PointRobotAxes-v0 gave a non-finite .* at step 1 of task goal_up\(1e\+200\)"):
+        ray_collector.collect(tiny_model(), far)

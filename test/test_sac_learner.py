@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SAC on (observation, latent): targets by hand, who learns when, and the alignment of the transitions it reads."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import generator, numbered_episodes, tiny_model
+from torch import Tensor
+
+from tigr_core.config import SACConfig
+from tigr_core.mixture import MixturePosterior
+from tigr_core.replay import ReplayBuffer
+from tigr_core.sac_learner import SACLearner, TransitionBatch, TransitionView
+
+
+def learner(**settings: Any) -> SACLearner:
+    return SACLearner(tiny_model(1, 1, latent_dim=1), SACConfig(**settings), generator=generator())
+
+
+def batch(size: int = 16) -> TransitionBatch:
+    source = generator(1)
+    obs, latent, action, reward, next_obs, next_latent = (torch.randn((size, 1), generator=source) for _ in range(6))
+    return TransitionBatch(obs, latent, action.tanh(), reward.squeeze(1), torch.zeros(size), next_obs, next_latent)
+
+
+def copies(module: torch.nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def unchanged(module: torch.nn.Module, before: list[Tensor]) -> bool:
+    return all(torch.equal(p, b) for p, b in zip(module.parameters(), before, strict=True))
+
+
+def test_target_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    def critic(obs: Tensor, latent: Tensor, action: Tensor) -> Tensor:
+        value = (obs + 10.0 * latent + action).squeeze(1)
+        return torch.stack([value + 1.0, value])
+
+    subject = learner(discount=0.9, temperature=0.5)
+    monkeypatch.setattr(subject.actor, "sample", lambda obs, latent, _: (0.1 * obs + latent, torch.tensor([-0.4])))
+    monkeypatch.setattr(subject, "target_critic", critic)
+    now, after = torch.tensor([[5.0], [5.0]]), torch.tensor([[1.0], [1.0]])
+    terminated = torch.tensor([0.0, 1.0])
+    transitions = TransitionBatch(now, 7.0 * now, now, torch.tensor([1.0, 1.0]), terminated, after, 0.2 * after)
+    # all from the next state: a' = 0.1 + 0.2, min Q' = 1 + 10 * 0.2 + 0.3 = 3.3, y = 1 + 0.9 * (3.3 + 0.5 * 0.4) = 4.15
+    torch.testing.assert_close(subject.target(transitions), torch.tensor([4.15, 1.0]))
+
+
+def test_critic_loss_sums_the_mean_squared_errors_of_both_critics(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, data = learner(), batch(2)
+    first, second = subject.critic(data.obs, data.latent, data.action).tolist()
+    monkeypatch.setattr(subject, "target", lambda _: torch.tensor([1.0, -1.0]))
+    expected = sum(((q[0] - 1.0) ** 2 + (q[1] + 1.0) ** 2) / 2.0 for q in (first, second))
+    assert subject.step(data)["critic_loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_actor_goes_where_the_critics_are_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, data = learner(actor_learning_rate=1e-2, critic_learning_rate=1e-6, temperature=1e-3), batch()
+    monkeypatch.setattr(subject.critic, "forward", lambda _, __, a: -(a.squeeze(1) - 0.5).square().expand(2, -1))
+    for _ in range(150):
+        subject._actor_step(data)
+    assert subject.actor.act(data.obs, data.latent).mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_targets_start_as_copies_and_follow_by_the_target_rate() -> None:
+    subject = learner(target_rate=0.25, critic_learning_rate=1e-2)
+    start = copies(subject.critic)
+    assert unchanged(subject.target_critic, start)
+    subject.step(batch())
+    assert not unchanged(subject.critic, start)
+    for target, old, new in zip(subject.target_critic.parameters(), start, subject.critic.parameters(), strict=True):
+        torch.testing.assert_close(target, 0.75 * old + 0.25 * new)
+
+
+def test_actor_learns_at_every_nth_critic_step() -> None:
+    subject, moved = learner(actor_every=3), []
+    for _ in range(5):
+        before = copies(subject.actor)
+        subject.step(batch())
+        moved.append(not unchanged(subject.actor, before))
+    assert moved == [True, False, False, True, False]
+
+
+@pytest.mark.parametrize(("target_entropy", "direction"), [(-100.0, -1.0), (100.0, 1.0)])
+def test_temperature_moves_towards_the_target_entropy(target_entropy: float, direction: float) -> None:
+    rate = {"learn_temperature": True, "temperature": 0.2, "temperature_learning_rate": 0.1}
+    subject = learner(target_entropy_factor=-target_entropy, **rate)  # one action: target entropy = -factor
+    subject.step(batch())
+    # too much entropy: lower temperature. Adam's first step is the learning rate, here in the logarithm.
+    assert subject.temperature.item() == pytest.approx(0.2 * math.exp(0.1 * direction), rel=1e-4)
+
+
+def test_temperature_respects_its_floor_and_stays_when_fixed() -> None:
+    settings = {"temperature": 0.2, "temperature_learning_rate": 1.0, "target_entropy_factor": 100.0}
+    learning, fixed = learner(learn_temperature=True, min_temperature=0.19, **settings), learner(**settings)
+    for subject in (learning, fixed):
+        subject.step(batch())
+    assert learning.temperature.item() == pytest.approx(0.19)
+    assert fixed.temperature.item() == pytest.approx(0.2)
+
+
+def test_view_aligns_transitions_with_their_latents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latent of a state is 1000 + its number, which the encoder sees as next_obs of the last transition."""
+
+    def encode(x: Tensor) -> MixturePosterior:  # x = (obs, action, reward, next_obs)
+        mean = 1000.0 + torch.cat([x[:, :1, 0], x[:, :, 3]], dim=1)[..., None, None]
+        return MixturePosterior(torch.zeros(mean.shape[:-1]), mean, torch.ones_like(mean))
+
+    model, replay = tiny_model(1, 1, latent_dim=1, num_components=1), ReplayBuffer(100, 6)
+    replay.add(numbered_episodes([6, 6, 2, 4], steps=6), np.random.default_rng(0))
+    monkeypatch.setattr(model.encoder, "encode_episodes", encode)
+    drawn = TransitionView(model, replay, torch.tensor([3, 0, 2]), chunk=2).sample(3000, generator())
+    number = drawn.obs.squeeze(1)
+    assert set(number.long().tolist()) == {*range(6), 200, 201, *range(300, 304)}  # the valid steps, and only these
+    assert torch.equal(drawn.action.squeeze(1), number + 0.25)
+    assert torch.equal(drawn.reward, number + 0.5)
+    assert torch.equal(drawn.latent.squeeze(1), number + 1000.0)
+    assert torch.equal(drawn.next_obs.squeeze(1), number + 1.0)
+    assert torch.equal(drawn.next_latent.squeeze(1), number + 1001.0)
+    assert torch.equal(drawn.terminated.bool(), (number == 201) | (number == 303))
+
+
+def test_control_leaves_inference_alone() -> None:
+    model, replay = tiny_model(1, 1), ReplayBuffer(100, 6)
+    replay.add(numbered_episodes([6, 5], steps=6), np.random.default_rng(0))
+    subject = SACLearner(model, SACConfig(), generator=generator())
+    before = copies(model.encoder), copies(model.decoder)
+    drawn = TransitionView(model, replay, torch.arange(2)).sample(8, generator())
+    subject.step(drawn)
+    assert not drawn.latent.requires_grad
+    assert unchanged(model.encoder, before[0]) and unchanged(model.decoder, before[1])
+    assert all(p.grad is None for p in [*model.encoder.parameters(), *model.decoder.parameters()])

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running a node as a process that stops cleanly: at SIGINT and SIGTERM, once or several times, within seconds."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from tigr_core.errors import UserError
+
+
+class StopRequest(threading.Event):
+    """Set to end the process: by a signal, or by the node itself, with an error if something went wrong."""
+
+    error: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        """End the process with `error`."""
+        self.error = error
+        self.set()
+
+
+class Stoppable(Protocol):
+    """A Node that `run` can end."""
+
+    def stop(self) -> None:
+        """End threads, then send the last messages; communication still works. Take less than a second."""
+
+    def destroy_node(self) -> None:
+        """Release everything, as every Node does."""
+
+
+def run(make_node: Callable[[StopRequest], Stoppable]) -> None:
+    """Make a node, spin it until it or a signal asks to stop, and clean up.
+
+    rclpy's own signal handlers end communication first, so that no last command could be sent: they stay off.
+    A `UserError` is printed without a trace-back and ends the process with status 2.
+    """
+    stop = StopRequest()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        _init()
+        try:
+            _spin(make_node, stop)
+        finally:
+            rclpy.try_shutdown()
+        if stop.error is not None:
+            raise stop.error
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _init() -> None:
+    try:
+        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:
+        raise UserError(
+            str(error), expected="--ros-args and files that ROS can read", fix="mend the argument or the file it names"
+        ) from None
+
+
+def _spin(make_node: Callable[[StopRequest], Stoppable], stop: StopRequest) -> None:
+    node = make_node(stop)
+    executor = SingleThreadedExecutor()
+    executor.add_node(cast(Node, node))
+    try:
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.1)
+    finally:
+        node.stop()
+        executor.shutdown()
+        node.destroy_node()
