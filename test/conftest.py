@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from ros_graph import Graph
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,3 +35,14 @@ def project_files() -> list[Path]:
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return [Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Iterator[Graph]:
+    """A ROS domain for this test, and whatever runs in it."""
+    from ros_graph import Graph
+
+    room = tmp_path / "graph"
+    room.mkdir()
+    with Graph(room) as made:
+        yield made

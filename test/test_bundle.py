@@ -126,7 +126,7 @@ def test_a_bundle_for_another_environment_is_refused(saved: Path) -> None:
 
 def test_a_checkpoint_brings_back_what_was_saved(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    state = {"a": torch.arange(3), "nested": {"rng": rng.bit_generator.state, "list": [1, 2.5, None]}}
+    state: dict[str, Any] = {"a": torch.arange(3), "nested": {"rng": rng.bit_generator.state, "list": [1, 2.5, None]}}
     save_checkpoint(tmp_path / "c.pt", state)
     loaded = load_checkpoint(tmp_path / "c.pt")
     assert torch.equal(loaded["a"], state["a"]) and loaded["nested"] == state["nested"]

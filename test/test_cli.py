@@ -16,9 +16,19 @@ from tigr_core.files import FolderLock
 from tigr_core.run_log import read_progress
 from tigr_core.trainer import BEST, CHECKPOINT
 
-TINY = "model.policy_hidden=[16] model.encoder_width=1.0 inference.first_epoch_steps=5 inference.steps_per_epoch=5 \
-inference.batch_size=32 sac.steps_per_epoch=5 sac.batch_size=16 training.epochs=1 training.tasks_per_epoch=8 \
-env.num_train_tasks=8 env.num_test_tasks=4".split()
+TINY = [
+    "model.policy_hidden=[16]",
+    "model.encoder_width=1.0",
+    "inference.first_epoch_steps=5",
+    "inference.steps_per_epoch=5",
+    "inference.batch_size=32",
+    "sac.steps_per_epoch=5",
+    "sac.batch_size=16",
+    "training.epochs=1",
+    "training.tasks_per_epoch=8",
+    "env.num_train_tasks=8",
+    "env.num_test_tasks=4",
+]
 SETTINGS = [part for setting in TINY for part in ("--set", setting)]
 
 
@@ -64,7 +74,7 @@ def test_eval_of_chosen_tasks_that_change(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
-    chosen = ["--tasks", "goal_left=0.5, goal_up=1.5", "--episodes", "2", "--non-stationary", "--report", page]
+    chosen = ["--tasks", "goal_left=0.5, goal_up=1.5", "--episodes", "2", "--non-stationary", "--report", str(page)]
     assert tigr(monkeypatch, "eval", run_folder / BEST, *chosen) == 0
     assert "after a change of base task" in capsys.readouterr().out and page.stat().st_size > 10_000
 
@@ -73,7 +83,7 @@ def test_info_envs_and_configs(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command, expected in [
-        (["info", run_folder / BEST], "goal_left [m]"),
+        (["info", str(run_folder / BEST)], "goal_left [m]"),
         (["envs"], "tigr/HalfCheetahEight-v0"),
         (["configs"], "half_cheetah_eight"),
     ]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from tigr_core.config import Config, load_config
 from tigr_core.errors import UserError
 from tigr_core.progress import make_progress
 from tigr_core.run_log import read_progress
+from tigr_core.stop import AskStop, Stop, never
 from tigr_core.trainer import BEST, CHECKPOINT, LAST, Trainer
 
 TINY = [
@@ -37,26 +37,28 @@ TINY = [
 ]
 
 
+def make_trainer(folder: Path, *overrides: str, stop: AskStop = never, stop_collecting: AskStop = never) -> Trainer:
+    config = load_config("point_robot", [*TINY, *overrides])
+    collector = LocalCollector(config.env, num_threads=1, stop=stop_collecting)
+    return Trainer(config, folder, collector=collector, progress=make_progress(io.StringIO()), stop=stop)
+
+
 def run(folder: Path, *overrides: str, stop_after: int | None = None, resume: bool = False) -> Trainer:
     """Train the tiny configuration; stop at the `stop_after`-th time the loop asks whether to."""
-    config = load_config("point_robot", [*TINY, *overrides])
-    collector = LocalCollector(config.env, num_threads=1)
-    trainer = Trainer(
-        config, folder, collector=collector, progress=make_progress(io.StringIO()), stop=_countdown(stop_after)
-    )
+    trainer = make_trainer(folder, *overrides, stop=_countdown(stop_after))
     if resume:
         trainer.resume()
     assert trainer.run() == (stop_after is None)
     return trainer
 
 
-def _countdown(calls: int | None) -> Callable[[], bool]:
+def _countdown(calls: int | None, answer: Stop = Stop.AT_STEP) -> AskStop:
     asked = 0
 
-    def stop() -> bool:
+    def stop() -> Stop:
         nonlocal asked
         asked += 1
-        return calls is not None and asked >= calls
+        return answer if calls is not None and asked >= calls else Stop.NO
 
     return stop
 
@@ -105,6 +107,28 @@ def test_an_interrupted_run_gives_the_same_numbers(tmp_path: Path, uninterrupted
     assert same(learned(tmp_path), learned(uninterrupted))
     ours, theirs = (load_bundle(folder / LAST).model.state_dict() for folder in (tmp_path, uninterrupted))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    ("stop_after", "phase"), [(30, "evaluate"), (50, "explore"), (70, "collect"), (86, "inference"), (90, "sac")]
+)
+def test_work_that_is_given_up_leaves_no_trace(
+    tmp_path: Path, uninterrupted: Path, stop_after: int, phase: str
+) -> None:
+    stop = _countdown(stop_after, Stop.AT_ONCE)  # asked in every step of an episode too, and while encoding
+    trainer = make_trainer(tmp_path, stop=stop, stop_collecting=stop)
+    assert not trainer.run() and trainer.phase == phase
+    run(tmp_path, resume=True)
+    assert same(learned(tmp_path), learned(uninterrupted))
+
+
+def test_a_run_that_is_stopped_at_every_step_goes_on_in_the_same_process(tmp_path: Path, uninterrupted: Path) -> None:
+    trainer = make_trainer(tmp_path, stop=lambda: Stop.AT_STEP, stop_collecting=lambda: Stop.AT_STEP)
+    stops = 0
+    while not trainer.run():
+        stops += 1
+    assert stops > 2 * (5 + 7)  # after each optimisation step of both epochs, and after each phase
+    assert same(learned(tmp_path), learned(uninterrupted))
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, uninterrupted: Path) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Column, Table
@@ -20,14 +18,13 @@ from rich.text import Text
 import envs
 from tigr_core import evaluation, run_report
 from tigr_core.bundle import Bundle, load_bundle
-from tigr_core.checkpoint import load_checkpoint
-from tigr_core.collector import make_collector
-from tigr_core.config import Config, config_folder, load_config, make_config, override_config, shipped_configs
+from tigr_core.config import Config, config_folder, load_config, shipped_configs
 from tigr_core.errors import UserError
-from tigr_core.files import FolderLock, write_atomically
 from tigr_core.progress import make_progress
+from tigr_core.run import RunOptions, make_collector, open_run
 from tigr_core.run_log import PROGRESS_FILE, read_progress
-from tigr_core.trainer import BEST, CHECKPOINT, Trainer
+from tigr_core.stop import Stop
+from tigr_core.trainer import BEST
 
 app = typer.Typer(
     help="Task-inference meta-reinforcement learning: train a policy that infers its task, and look at what it infers.",
@@ -48,7 +45,7 @@ def main() -> None:
 
 
 class StopRequest:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop at the next step; a second Ctrl-C aborts."""
+    """Turns the first Ctrl-C or SIGTERM into a request to stop with the work saved; a second Ctrl-C aborts."""
 
     def __init__(self) -> None:
         self.made = False
@@ -59,8 +56,8 @@ class StopRequest:
         self.made = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def __call__(self) -> bool:
-        return self.made
+    def __call__(self) -> Stop:
+        return Stop.AT_ONCE if self.made else Stop.NO
 
 
 @app.command()
@@ -81,60 +78,16 @@ def train(
     ),
 ) -> None:
     """Train, write a run folder and end with a report. Ctrl-C stops after the current step and keeps the work."""
-    overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
-    if resume is None:
-        settings = load_config(config, overrides)
-        evaluation.tasks_of(settings.env)  # says what is wrong before a folder is made
-        folder = (
-            output
-            / settings.env.id.split("/")[-1]
-            / f"{settings.name}-seed{settings.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-        )
-    else:
-        settings, folder = _resumed_config(resume, overrides), resume
-    stop = StopRequest()
-    chosen_device = _device(device)
-    lock = FolderLock(folder)
-    with closing(make_collector(settings.env, workers)) as collector, make_progress() as progress:
-        trainer = Trainer(settings, folder, collector=collector, progress=progress, device=chosen_device, stop=stop)
-        if resume is None:
-            write_atomically(folder / "config.yaml", lambda file: file.write(settings.to_yaml().encode()))
-            progress.message(
-                f"training {settings.name} in {folder} on {chosen_device}, {torch.get_num_threads()} threads"
-            )
-        else:
-            trainer.resume()
-            progress.message(f"going on with {folder} at epoch {trainer.epoch}")
-        complete = trainer.run()
+    options = RunOptions(config, tuple(set_ or []), seed, resume, output, device, workers)
+    with make_progress() as progress, open_run(options, progress=progress, stop=StopRequest()) as run:
+        complete = run.trainer.run()
         progress.close()
-        if complete:
-            _show_results(run_report.report_run(folder, collector), read_progress(folder / PROGRESS_FILE))
-            print(f"report   {folder / run_report.REPORT}\nbundle   {folder / BEST}")
-        else:
-            print(f"stopped and saved; go on with:  tigr train --resume {folder}")
-    lock.release()
-
-
-def _resumed_config(folder: Path, overrides: list[str]) -> Config:
-    data = load_checkpoint(folder / CHECKPOINT)["config"]
-    fixed = [o for o in overrides if o.split("=")[0].split(".")[0] in ("env", "model", "seed", "name")]
-    if fixed:
-        raise UserError(
-            f"--resume with {', '.join(fixed)}",
-            expected="changes of inference, sac or training settings only: tasks, networks and seed belong to the run",
-            fix="start a new run for another environment, model or seed",
-        )
-    return override_config(make_config(data, str(folder)), overrides)
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("cpu", "cuda", "auto"):
-        raise UserError(f"--device {name}", expected="cpu, cuda or auto", fix="choose one of them")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "--device cuda, but PyTorch sees no GPU", expected="a CUDA device", fix="use --device cpu or auto"
-        )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+        results = run.report() if complete else None
+    if results is not None:
+        _show_results(results, read_progress(run.folder / PROGRESS_FILE))
+        print(f"report   {run.folder / run_report.REPORT}\nbundle   {run.folder / BEST}")
+    else:
+        print(f"stopped and saved; go on with:  tigr train --resume {run.folder}")
 
 
 @app.command("eval")

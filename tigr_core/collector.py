@@ -18,6 +18,7 @@ from tigr_core.controller import Controller
 from tigr_core.errors import UserError
 from tigr_core.model import TaskInferenceModel
 from tigr_core.rollout import Episodes
+from tigr_core.stop import AskStop, give_way, never
 
 
 @dataclass(frozen=True)
@@ -36,26 +37,17 @@ class Collector(Protocol):
     """Runs episodes with a model on the CPU."""
 
     def collect(self, model: TaskInferenceModel, request: Request) -> Episodes:
-        """Run one episode of every task of the request, in its order."""
+        """Run one episode of every task of the request, in its order; raises `Interrupted` when told to stop."""
 
     def close(self) -> None:
         """Release environments and processes."""
 
 
-def make_collector(env: EnvConfig, workers: int) -> Collector:
-    """Return a collector in this process, or with `workers` Ray actors."""
-    if workers == 0:
-        return LocalCollector(env, num_threads=torch.get_num_threads())
-    from tigr_core.ray_collector import RayCollector  # Ray is an optional extra
-
-    return RayCollector(env, workers)
-
-
 class LocalCollector:
     """Steps one environment per task as a batch; environments are kept for the next call of the same size."""
 
-    def __init__(self, env: EnvConfig, *, num_threads: int) -> None:
-        self.env, self.num_threads = env, num_threads
+    def __init__(self, env: EnvConfig, *, num_threads: int, stop: AskStop = never) -> None:
+        self.env, self.num_threads, self.stop = env, num_threads, stop
         self._envs: dict[tuple[Any, ...], TaskVectorEnv] = {}
 
     def collect(self, model: TaskInferenceModel, request: Request) -> Episodes:
@@ -67,6 +59,7 @@ class LocalCollector:
         rng = np.random.default_rng(request.noise_seed)
         obs, _ = env.reset(seed=list(request.seeds), options={"tasks": list(request.tasks)})
         for step in range(env.episode_steps):
+            give_way(self.stop)
             recorder.before(step, obs)
             action = controller.act(obs, generator)
             if request.random_actions:

@@ -15,6 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 
+from tigr_core.bundle import Bundle
+from tigr_core.rollout import Episodes
+
 REFRESH_S = 0.1
 EPOCHS_FOR_ESTIMATE = 10
 
@@ -56,10 +59,13 @@ class Progress:
             _decimal(_component_accuracy(row), 2).rjust(8),
             self._rate(row, "env_steps", "time/collect_s").rjust(6),
             self._rate(row, "sac_steps", "time/sac_s").rjust(5),
-            _duration(self._left_s(done)).rjust(9),
+            duration(self._left_s(done)).rjust(9),
         )
         self._write("  ".join(cells))
         self._previous = dict(row)
+
+    def evaluation(self, bundle: Bundle, test: Episodes) -> None:
+        """Take an evaluation: the model as it is now, and an episode of each test task. Nothing of it is shown here."""
 
     def message(self, text: str) -> None:
         """Show a line of text."""
@@ -122,7 +128,7 @@ class LiveProgress(Progress):
 
     def epoch(self, row: dict[str, float]) -> None:
         super().epoch(row)
-        note = f"{_duration(self._left_s(int(row['epoch'])))} left"
+        note = f"{duration(self._left_s(int(row['epoch'])))} left"
         self._bars.update(self._run_bar, completed=row["epoch"], note=note)
 
     def close(self) -> None:
@@ -160,7 +166,10 @@ def _decimal(value: float, digits: int) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in s as a person would say it."""
+    if math.isnan(seconds):
+        return "-"
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"

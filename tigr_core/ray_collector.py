@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import signal
+import threading
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from tigr_core.config import EnvConfig, ModelConfig
 from tigr_core.errors import UserError
 from tigr_core.model import TaskInferenceModel
 from tigr_core.rollout import Episodes
+from tigr_core.stop import AskStop, give_way, never
 
 try:
     import ray
@@ -26,22 +29,23 @@ except ImportError:
     ray = None  # type: ignore[assignment]
 
 ATTEMPTS = 3  # at the same share, each with a fresh actor
+POLL_S = 0.2  # how often to ask whether to stop
 
 
 class RayCollector:
     """Collects with `workers` actors on a local Ray instance, or the cluster that the process is connected to."""
 
-    def __init__(self, env: EnvConfig, workers: int) -> None:
+    def __init__(self, env: EnvConfig, workers: int, *, stop: AskStop = never) -> None:
         if ray is None:
             raise UserError(
                 "--workers needs Ray, which is not installed",
                 expected="the ray package",
                 fix="pip install 'tigr_ros[ray]'",
             )
-        self.env = env
+        self.env, self.stop = env, stop
         self._started_ray = not ray.is_initialized()
         if self._started_ray:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False)
+            _start_ray(workers)
         self._actors = [self._start_actor() for _ in range(workers)]
         self.num_replaced = 0
 
@@ -63,6 +67,8 @@ class RayCollector:
     ) -> Episodes:
         for _ in range(ATTEMPTS):
             try:
+                while not ray.wait([pending], timeout=POLL_S)[0]:
+                    give_way(self.stop)
                 episodes: Episodes = ray.get(pending)
                 return episodes
             except ray.exceptions.RayTaskError as error:
@@ -84,6 +90,14 @@ class RayCollector:
         self._actors = []
         if self._started_ray:
             ray.shutdown()
+
+
+def _start_ray(workers: int) -> None:
+    """Start a local Ray, which would take over SIGTERM: whoever handled it before goes on to."""
+    handler = signal.getsignal(signal.SIGTERM)
+    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    if threading.current_thread() is threading.main_thread():  # in other threads Ray leaves it alone
+        signal.signal(signal.SIGTERM, handler)
 
 
 def split_request(request: Request, parts: int) -> list[Request]:

@@ -19,6 +19,7 @@ from tigr_core.actor_critic import TwinCritic
 from tigr_core.config import SACConfig
 from tigr_core.model import TaskInferenceModel
 from tigr_core.replay import ReplayBuffer
+from tigr_core.stop import AskStop, give_way, never
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,32 @@ class TransitionBatch:
     next_latent: Tensor  # [B, L]
 
 
+_CHUNK = {"stream": 128, "window": 8}  # episodes encoded at a time: half a second of one core or less
+
+
 class TransitionView:
-    """Transitions of chosen replay episodes with their latents, encoded once with the current encoder."""
+    """Transitions of chosen replay episodes with their latents, encoded once with the current encoder.
+
+    Encoding takes long: raises `Interrupted` when told to stop meanwhile.
+    """
 
     @torch.no_grad()
-    def __init__(self, model: TaskInferenceModel, replay: ReplayBuffer, episodes: Tensor, *, chunk: int = 256) -> None:
+    def __init__(
+        self,
+        model: TaskInferenceModel,
+        replay: ReplayBuffer,
+        episodes: Tensor,
+        *,
+        chunk: int | None = None,
+        stop: AskStop = never,
+    ) -> None:
         obs, action, reward = replay.obs[episodes], replay.action[episodes], replay.reward[episodes]
-        encode = model.encoder.encode_episodes
-        latent = [
-            encode(model.normaliser.transition(o[:, :-1], a, r, o[:, 1:])).latent
-            for o, a, r in zip(obs.split(chunk), action.split(chunk), reward.split(chunk), strict=True)
-        ]
+        chunk = chunk or _CHUNK[model.config.context]
+        latent = []
+        for o, a, r in zip(obs.split(chunk), action.split(chunk), reward.split(chunk), strict=True):
+            give_way(stop)
+            transition = model.normaliser.transition(o[:, :-1], a, r, o[:, 1:])
+            latent.append(model.encoder.encode_episodes(transition).latent)
         steps = reward.shape[1]
         self.state = torch.cat([model.normaliser.obs(obs), torch.cat(latent)], dim=-1).flatten(0, 1)  # [E (T+1), D + L]
         self.outcome = torch.cat(

@@ -6,14 +6,14 @@
        └─► collect ─► inference ─► sac ─► evaluate ─► log, checkpoint ─► collect ...
 
 A run can be stopped after any optimisation step; a checkpoint holds the phase and the step within it, so that the
-resumed run gives the numbers of one that was never interrupted (same machine, same number of threads).
+resumed run gives the numbers of one that was never interrupted (same machine, same number of threads). Whoever stops
+it to save or to pause calls `Trainer.run` again.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from tigr_core.replay import ReplayBuffer
 from tigr_core.rollout import Episodes
 from tigr_core.run_log import RunLog
 from tigr_core.sac_learner import SACLearner, TransitionView
+from tigr_core.stop import AskStop, Interrupted, never
 from tigr_core.version import __version__
 
 CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.tigr", "last.tigr"
@@ -69,7 +70,7 @@ class Trainer:
         collector: Collector,
         progress: Progress,
         device: torch.device | str = "cpu",
-        stop: Callable[[], bool] = lambda: False,
+        stop: AskStop = never,
     ) -> None:
         self.config, self.folder, self.progress, self.stop = config, folder, progress, stop
         self.device, self.collector = torch.device(device), collector
@@ -84,6 +85,7 @@ class Trainer:
         self.epoch, self.phase, self.step = 0, "evaluate", 0
         self.env_steps, self.wall_s, self.best_return = 0, 0.0, -np.inf
         self.view_episodes: Tensor | None = None
+        self.view: TransitionView | None = None
         self.row: dict[str, float] = {}
         self.means = MetricMeans()
         self.log: RunLog | None = None
@@ -134,7 +136,7 @@ class Trainer:
         self.progress.start(self.config.training.epochs, self.epoch)
         while self.epoch <= self.config.training.epochs:
             started = time.perf_counter()
-            done = getattr(self, f"_{self.phase}")()
+            done = self._run_phase()
             self._count_time(time.perf_counter() - started)
             if done:
                 self._advance()
@@ -142,6 +144,15 @@ class Trainer:
                 self.save()
                 return False
         return True
+
+    def _run_phase(self) -> bool:
+        """Return whether the phase is complete. One that is interrupted has changed nothing but the random numbers."""
+        before = self.rng.bit_generator.state
+        try:
+            return bool(getattr(self, f"_{self.phase}")())
+        except Interrupted:
+            self.rng.bit_generator.state = before
+            return False
 
     def _count_time(self, seconds: float) -> None:
         self.wall_s += seconds
@@ -209,14 +220,16 @@ class Trainer:
     def _sac(self) -> bool:
         total = self.config.sac.steps_per_epoch
         if self.step == 0 or self.view_episodes is None:
-            self.view_episodes = self._draw_view(total)
-        view = TransitionView(self.model, self.replay, self.view_episodes)
+            self.view_episodes, self.view = self._draw_view(total), None
+        if self.view is None:
+            self.view = TransitionView(self.model, self.replay, self.view_episodes, stop=self.stop)
         while self.step < total:
-            self.means.add("sac", self.sac.step(view.sample(self.config.sac.batch_size, self.generator)))
+            self.means.add("sac", self.sac.step(self.view.sample(self.config.sac.batch_size, self.generator)))
             self.step += 1
             self.progress.phase("sac", self.step, total)
             if self.stop():
                 return False
+        self.view = None
         return True
 
     def _draw_view(self, steps: int) -> Tensor:
@@ -240,6 +253,7 @@ class Trainer:
         self.row |= {"train_return": float(train.returns.mean()), **summary}
         bundle = self._bundle(train, labels, {"train_return": self.row["train_return"], **summary})
         bundle.save(self.folder / LAST)
+        self.progress.evaluation(bundle, test)
         if self.row["train_return"] > self.best_return and self.epoch > 0:
             self.best_return = self.row["train_return"]
             bundle.save(self.folder / BEST)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare variants of a configuration at equal environment steps over several seeds.
+
+    python benchmarks/compare.py point_robot --seeds 3 --variant model.context=stream --variant model.context=window
+
+Prints the median of the last evaluation per variant; with ``--csv`` keeps one row a run. A variant is one or several
+``key=value`` joined by spaces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import statistics
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tigr_core.progress import Progress
+from tigr_core.run import RunOptions, open_run
+from tigr_core.run_log import PROGRESS_FILE, read_progress
+from tigr_core.stop import never
+
+COLUMNS = ("env_steps", "sac_steps", "train_return", "test_return", "wall_s")
+
+
+def run(config: str, variant: str, seed: int, output: Path) -> dict[str, str | float]:
+    """Train one variant with one seed; return the last row of its progress with the last component accuracy."""
+    options = RunOptions(config, tuple(variant.split()), seed, output=output, device="cpu")
+    with open_run(options, progress=Progress(io.StringIO()), stop=never) as opened:
+        opened.trainer.run()
+    last = {name: values[-1] for name, values in read_progress(opened.folder / PROGRESS_FILE).items()}
+    accuracy = [value for name, value in last.items() if name.startswith("component_accuracy/")][-1]
+    return {"variant": variant, "seed": seed, **{name: last[name] for name in COLUMNS}, "accuracy": accuracy}
+
+
+def main() -> None:
+    """Run every variant with every seed and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config")
+    parser.add_argument("--variant", action="append", required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--csv", type=Path)
+    arguments = parser.parse_args()
+    table = Table("variant", "test return", "seeds", "component accuracy", "wall s")
+    rows: list[dict[str, str | float]] = []
+    for variant in arguments.variant:
+        with tempfile.TemporaryDirectory() as output:
+            runs = [run(arguments.config, variant, seed, Path(output)) for seed in range(arguments.seeds)]
+        rows += runs
+        returns, accuracy, wall = ([float(r[key]) for r in runs] for key in ("test_return", "accuracy", "wall_s"))
+        medians = [f"{statistics.median(values):.2f}" for values in (returns, accuracy, wall)]
+        table.add_row(variant, medians[0], ", ".join(f"{value:.1f}" for value in returns), *medians[1:])
+    Console().print(table)
+    if arguments.csv is not None:
+        with arguments.csv.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
