@@ -30,6 +30,7 @@ endef
 
 help:
 	@echo 'make train   install what training needs, train on the half-cheetah, write a report'
+	@echo 'make demo    install what ROS needs, show simulator and policy over DDS; BUNDLE=... names another policy'
 	@echo 'make test    install everything, check style and types, run all tests'
 	@echo 'make bench   measure the parts of an epoch against the ceilings of the machine'
 	@echo 'make lock    renew requirements.lock with the newest versions'
@@ -38,6 +39,9 @@ help:
 
 train: $(VENV)/train
 	$(BIN)/tigr train quick
+
+demo: $(VENV)/demo
+	$(BIN)/tigr-demo $(BUNDLE)
 
 test: $(VENV)/test
 	$(BIN)/python -m ruff check .
@@ -60,6 +64,11 @@ $(CREATED):
 $(VENV)/train: $(CREATED) $(DECLARED)
 	@echo 'installing what training needs: a minute or two the first time'
 	$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/demo: $(CREATED) $(DECLARED)
+	@echo 'installing what the demonstration needs: a minute or two the first time'
+	$(PIP) --no-build-isolation --editable '.[ros]'
 	@touch $@
 
 $(VENV)/test: $(CREATED) $(DECLARED)

@@ -36,9 +36,9 @@ setup(
     entry_points={
         "console_scripts": [
             "tigr = tigr_core.cli:main",
-            "tigr-demo = tigr_ros.demo:main",
-            *(f"{node} = tigr_ros.{node}:main" for node in NODES),
-            *(f"tigr-{node.replace('_', '-')} = tigr_ros.{node}:main" for node in NODES),
+            "tigr-demo = tigr_ros.start:demo",
+            *(f"{node} = tigr_ros.start:{node}" for node in NODES),
+            *(f"tigr-{node.replace('_', '-')} = tigr_ros.start:{node}" for node in NODES),
         ]
     },
     zip_safe=True,

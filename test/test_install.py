@@ -69,7 +69,8 @@ def test_colcon_build(tmp_path: Path, sources: Path, project_files: list[Path], 
     assert "1 package finished" in said
 
     prefix = tmp_path / "install" / "tigr_ros"
-    assert os.access(prefix / "lib/tigr_ros/tigr", os.X_OK)
+    for name in ("tigr", "tigr-demo", "sim_node", "policy_node", "train_node"):
+        assert os.access(prefix / "lib/tigr_ros" / name, os.X_OK)
     assert (prefix / "share/ament_index/resource_index/packages/tigr_ros").is_file()
     assert not missing(prefix / "share/tigr_ros", shared_files(project_files))
 

@@ -97,9 +97,10 @@ class ControlLoop:
         self._running = False
         self._counts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
-        self._last: tuple[Reason, ...] = ()
+        self._last_command = step.stop(Reason.DEACTIVATED)
         self._fault: Fault | None = None
-        self._foreign_effort: np.ndarray | None = None
+        self._answered_ns: int | None = None  # stamp of the state that was answered last
+        self._foreign: deque[tuple[int | None, np.ndarray]] = deque(maxlen=4)
         self._responses_s: deque[float] = deque(maxlen=1000)
 
     def start(self) -> None:
@@ -126,22 +127,34 @@ class ControlLoop:
     def add_state(self, state: State) -> None:
         """Take a joint state."""
         with self._changed:
-            if self._running or self._config.lock_step:  # in lock-step the simulator waits until it is answered
-                self._pairing.add_state(state)
-            self._feed(STATE)
-            self._changed.notify()
+            if not (self._running or self._config.lock_step):  # in lock-step it waits for its answer
+                return
+            if self._pairing.add_state(state):  # otherwise none is due; stamps that stand still end in a stop
+                self._feed(STATE)
+                self._changed.notify()
 
     def add_reward(self, reward: float) -> None:
         """Take the reward of a transition."""
         with self._changed:
             self._pairing.add_reward(reward)
             self._feed(REWARD)
-            self._changed.notify()
+            if self._pairing.waiting:  # otherwise there is nothing to wake the thread for
+                self._changed.notify()
 
-    def add_effort(self, effort: np.ndarray) -> None:
-        """Take the effort [A] that somebody else commands."""
+    def add_foreign_effort(self, effort: np.ndarray, answers_ns: int | None) -> None:
+        """Take the effort [A] that somebody else commands, and the stamp of the state it answers if it says so."""
         with self._changed:
-            self._foreign_effort = effort
+            self._foreign.append((answers_ns, effort))
+
+    @property
+    def running(self) -> bool:
+        """Whether commands are being sent."""
+        return self._running
+
+    @property
+    def latched(self) -> Reason | None:
+        """Why the robot stays stopped until `rearm`."""
+        return self._step.safety.latched
 
     def emergency_stop(self) -> None:
         """Stop the robot until `rearm`: no other effort than zero is sent once this has returned."""
@@ -174,7 +187,7 @@ class ControlLoop:
                 skipped_states=self._pairing.skipped,
                 fault=self._fault,
                 reasons=dict(self._reasons),
-                last=self._last,
+                last=self._last_command.reasons,
                 state_age_s=self._watchdog.age_s(STATE, now_s),
                 reward_age_s=self._watchdog.age_s(REWARD, now_s),
                 response_p50_s=p50,
@@ -197,10 +210,11 @@ class ControlLoop:
             now_s = self._steady()
             heard = not self._config.lock_step or self._ready()
             given = self._pairing.take(now_s, await_reward=not self._is_stale()) if heard else None
-            remaining_s = min(end_s - now_s, self._pairing.patience_s(now_s))
-            if given is not None or remaining_s <= 0.0:
+            if given is not None:
                 return given
-            self._changed.wait(remaining_s)
+            remaining_s = min(end_s - now_s, self._pairing.patience_s(now_s))
+            if remaining_s <= 0.0 or not self._changed.wait(remaining_s):
+                return None
         return None
 
     def _tick(self, given: Input | None) -> TaskEstimate | None:
@@ -217,13 +231,16 @@ class ControlLoop:
         return None
 
     def _answer(self, given: Input) -> TaskEstimate | None:
+        if given.repeated and not self._step.safety.latched:
+            self._send(self._last_command, given.state.stamp_ns)
+            return None
         state = given.state
         if state.fault is not None:
             self._note(state.fault)
         now_s = state.stamp_ns * 1e-9 if self._config.lock_step else self._clock()
-        command = self._step.answer(given, now_s, self._foreign_effort)
+        command = self._step.answer(given, now_s, self._foreign_effort())
         self._dispatch(command, state.stamp_ns)
-        self._foreign_effort = None
+        self._answered_ns = state.stamp_ns
         response_s = self._steady() - state.received_s
         self._responses_s.append(response_s)
         self._counts["missed_deadlines"] += response_s > self._control_dt
@@ -233,6 +250,11 @@ class ControlLoop:
             return None
         self._fault = None
         return self._step.estimate
+
+    def _foreign_effort(self) -> np.ndarray | None:
+        """Return what somebody else answered to the last state; the command for the present one may be here, too."""
+        fitting = [effort for answers_ns, effort in self._foreign if answers_ns in (None, self._answered_ns)]
+        return fitting[-1] if fitting else None
 
     def _note(self, fault: Fault) -> None:
         self._fault = fault
@@ -247,7 +269,7 @@ class ControlLoop:
 
     def _dispatch(self, command: SafeCommand, stamp_ns: int | None) -> None:
         self._send(command, stamp_ns)
-        self._last = command.reasons
+        self._last_command = command
         self._counts["commands"] += 1
         self._reasons.update(reason.value for reason in command.reasons)
 

@@ -85,7 +85,8 @@ class ControlStep:
     def _warm_up(self) -> None:
         """Make the first step as quick as the others: libraries set themselves up at first use."""
         obs = np.zeros((1, self.robot.obs_dim))
-        self._controller.observe(self._controller.act(obs), np.zeros(1), obs)
+        self._controller.act(obs)
+        self._controller.observe(np.zeros((1, self.robot.action_dim)), np.zeros(1), obs)
         self._controller.reset()
 
 

@@ -2,14 +2,14 @@
 """Which reward belongs to which state: two topics put back together into transitions.
 
 The publisher sends the reward of a transition before the state it led to; the first state of an episode has none. DDS
-keeps the order within a topic, not between topics. A stamp that goes back, in lock-step also one that stands still,
-starts a new episode.
+keeps the order within a topic, not between topics. A stamp that goes back starts a new episode; in lock-step also one
+that stands still, unless the very same state is sent again.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -37,7 +37,8 @@ class Input:
 
     state: State
     reward: float | None  # of the transition that led here; None: that transition is not known
-    new_episode: bool
+    new_episode: bool = False
+    repeated: bool = False  # the state was given out before: the same answer will do
 
 
 class Pairing(Protocol):
@@ -45,14 +46,18 @@ class Pairing(Protocol):
 
     skipped: int  # states that were due and overtaken before they were taken
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a state is at hand."""
+
     def restart(self) -> None:
         """Begin anew after a pause."""
 
     def interrupt(self) -> None:
         """Forget what leads from the last state to the next: the transition between them is not known."""
 
-    def add_state(self, state: State) -> None:
-        """Take in a joint state."""
+    def add_state(self, state: State) -> bool:
+        """Take in a joint state; tell whether it will be given out, unless another overtakes it."""
 
     def add_reward(self, reward: float) -> None:
         """Take in a reward."""
@@ -71,8 +76,12 @@ class LockStepPairing:
         self.skipped = 0
         self._waiting: deque[Input] = deque()
         self._rewards: deque[float] = deque()
-        self._last_ns: int | None = None
+        self._last: State | None = None
         self._unbroken = False
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._waiting)
 
     def restart(self) -> None:
         """Begin anew with the state that came last: the simulator still waits for its answer."""
@@ -83,31 +92,42 @@ class LockStepPairing:
     def interrupt(self) -> None:
         self._unbroken = False
 
-    def add_state(self, state: State) -> None:
-        first = self._last_ns is None or state.stamp_ns <= self._last_ns
-        self._last_ns = state.stamp_ns
+    def add_state(self, state: State) -> bool:
+        last, self._last = self._last, state
+        if last is not None and _same(last, state):
+            if not self._waiting:
+                self._waiting.append(Input(state, None, repeated=True))
+            return True
+        first = last is None or state.stamp_ns <= last.stamp_ns
         if first:
             self._waiting.clear()
             self._rewards.clear()
-        self._waiting.append(Input(state, None, first))
+        self._waiting.append(Input(state, None, new_episode=first))
+        return True
 
     def add_reward(self, reward: float) -> None:
         self._rewards.append(reward)
 
     def take(self, now_s: float, *, await_reward: bool) -> Input | None:
-        if not self._waiting or not (self._waiting[0].new_episode or self._rewards):
+        if not self._waiting:
             return None
-        known, self._unbroken = self._unbroken, True
+        owed = not (self._waiting[0].new_episode or self._waiting[0].repeated)
+        if owed and not self._rewards:
+            return None
         given = self._pop()
-        return given if known else Input(given.state, None, given.new_episode)
+        if not self._unbroken:
+            given = Input(given.state, None, given.new_episode)
+        self._unbroken = True
+        return given
 
     def patience_s(self, now_s: float) -> float:
         return np.inf
 
     def _pop(self) -> Input:
         given = self._waiting.popleft()
-        reward = self._rewards.popleft() if self._rewards and not given.new_episode else None
-        return Input(given.state, reward, given.new_episode)
+        if given.new_episode or given.repeated or not self._rewards:
+            return given
+        return replace(given, reward=self._rewards.popleft())
 
 
 class RealTimePairing:
@@ -127,6 +147,10 @@ class RealTimePairing:
         self._accepted_ns: int | None = None
         self._due_ns = 0
 
+    @property
+    def waiting(self) -> bool:
+        return self._waiting is not None
+
     def restart(self) -> None:
         """Begin anew with the next state."""
         self._waiting = None
@@ -135,13 +159,14 @@ class RealTimePairing:
     def interrupt(self) -> None:
         self._reward, self._unbroken = None, False
 
-    def add_state(self, state: State) -> None:
+    def add_state(self, state: State) -> bool:
         if not self._is_due(state.stamp_ns):
-            return
+            return False
         if self._waiting is not None:
             self.skipped += 1
             self._unbroken = False
         self._waiting = state
+        return True
 
     def add_reward(self, reward: float) -> None:
         self._reward = reward
@@ -173,3 +198,11 @@ class RealTimePairing:
         self._due_ns = (self._due_ns if on_grid else stamp_ns) + self._period_ns
         self._accepted_ns = stamp_ns
         return True
+
+
+def _same(one: State, other: State) -> bool:
+    return (
+        one.stamp_ns == other.stamp_ns
+        and np.array_equal(one.positions, other.positions)
+        and np.array_equal(one.velocities, other.velocities)
+    )

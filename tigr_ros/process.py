@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -45,19 +46,26 @@ def run(make_node: Callable[[StopRequest], Stoppable]) -> None:
     A `UserError` is printed without a trace-back and ends the process with status 2.
     """
     stop = StopRequest()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    _on_signals(lambda *_: stop.set())
     try:
         _init()
         try:
             _spin(make_node, stop)
         finally:
             rclpy.try_shutdown()
+            gc.freeze()  # else Python looks through all of PyTorch's objects before it ends, for a second or more
         if stop.error is not None:
             raise stop.error
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        _on_signals(signal.SIG_IGN)  # `ros2 launch` repeats a Ctrl-C, which would kill the interpreter as it ends
+
+
+def _on_signals(handler: Callable[..., object] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _init() -> None:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quality of service of all topics, by the conventions of ROS 2 robots (REP-2003, draft).
 
-| profile | for                                              | reliability | depth | durability      |
-|---------|--------------------------------------------------|-------------|-------|-----------------|
-| STATE   | publishing states; both ends in lock-step        | reliable    | 10    | volatile        |
-| SENSOR  | subscribing to states in real time               | best effort | 5     | volatile        |
-| COMMAND | commands, both ends                              | reliable    | 1     | volatile        |
-| LATCHED | what a late joiner has to know                   | reliable    | 1     | transient local |
+| profile       | for                                        | reliability | depth | durability      |
+|---------------|--------------------------------------------|-------------|-------|-----------------|
+| STATE         | publishing states; both ends in lock-step  | reliable    | 10    | volatile        |
+| SENSOR        | subscribing to states in real time         | best effort | 5     | volatile        |
+| COMMAND       | commands, both ends                        | reliable    | 1     | volatile        |
+| LATCHED       | what a late joiner has to know             | reliable    | 1     | transient local |
+| LATCHED_STATE | states that a late joiner has to know      | reliable    | 10    | transient local |
 
 History, depth and reliability of every topic can be changed with the standard parameters
 ``qos_overrides.<topic>.publisher.reliability`` and the like. Ends that do not fit together are counted in `QosFaults`.
@@ -36,6 +37,7 @@ STATE = QoSProfile(depth=10)
 SENSOR = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 COMMAND = QoSProfile(depth=1)
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+LATCHED_STATE = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class QosFaults:

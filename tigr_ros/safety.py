@@ -26,6 +26,7 @@ class Reason(str, Enum):
     INTERNAL_ERROR = "internal error"  # latched
     STALE_INPUT = "stale input"
     BAD_INPUT = "bad input"
+    DEACTIVATED = "deactivated"
     EFFORT_LIMIT = "effort limit"
     SOFT_START = "soft start"
     RATE_LIMIT = "rate limit"
@@ -69,14 +70,20 @@ class SafeCommand:
 
 
 class SafetyLayer:
-    """Filters efforts [A]. After every safe command the soft start begins anew, and latches wait for `rearm`."""
+    """Filters efforts [A]. After every safe command the soft start begins anew, and latches wait for `rearm`.
 
-    def __init__(self, robot: RobotSpec, config: SafetyConfig) -> None:
+    Args:
+        robot: whose ranges of effort hold.
+        config: what part of them may be used.
+        latched: a latch from before, which only `rearm` clears.
+    """
+
+    def __init__(self, robot: RobotSpec, config: SafetyConfig, latched: Reason | None = None) -> None:
         self.config = config
         ends = np.stack([robot.action_to_effort(np.full(robot.action_dim, end)) for end in (-1.0, 1.0)])
         self._low, self._high = ends.min(axis=0), ends.max(axis=0)  # a negative gear turns the ends round
         self._zero = np.zeros(robot.action_dim)
-        self._latch: Reason | None = None
+        self._latch = latched
         self._last = self._zero
         self._started_s: float | None = None
 

@@ -7,7 +7,7 @@
 | `joint_states` | sensor_msgs/JointState, out        | all joints; effort is what the actuators exerted              |
 | `reward`       | std_msgs/Float64, out              | of the transition to the state that follows                   |
 | `task`         | std_msgs/String, out, latched      | the true task, at each change                                 |
-| `task_info`    | std_msgs/Float64MultiArray, out    | `info` of the environment, labelled; only with subscribers    |
+| `task_info`    | std_msgs/Float64MultiArray, out    | `info` of the environment, labelled, before each state        |
 | `/clock`       | rosgraph_msgs/Clock, out           | simulated time, with `publish_clock`                          |
 | `/diagnostics` | diagnostic_msgs/DiagnosticArray    | 1 Hz                                                          |
 | `~/reset`      | std_srvs/Trigger                   | start an episode as `task`, `parameter` and `seed` say        |
@@ -37,7 +37,6 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
 
-import envs
 from tigr_core.errors import UserError
 from tigr_ros import messages, qos
 from tigr_ros.figures import Figures
@@ -47,7 +46,10 @@ from tigr_ros.simulation import HeldCommand, Simulation, task_of
 
 PARAMETERS = (
     Parameter(
-        "env", "tigr/HalfCheetahEight-v0", "environment to simulate", choices=tuple(envs.env_ids()), read_only=True
+        "env",
+        "tigr/HalfCheetahEight-v0",
+        "environment to simulate, or a bundle (.tigr) to take it and its base tasks from",
+        read_only=True,
     ),
     Parameter(
         "base_tasks", "", "names of the base tasks in label order, separated by commas; empty: all", read_only=True
@@ -90,6 +92,7 @@ PARAMETERS = (
 )
 
 POLL_S = 0.2  # in lock-step, how often to look for somebody new to send the state to
+YIELD_S = 0.0005
 PATIENCE_S = 2.0  # in lock-step, after which waiting for a command is worth a warning
 SLOW = 0.95  # of the wanted rate, below which it is worth a warning
 
@@ -155,7 +158,7 @@ class SimNode(Node):
         self._joint_states = publisher(JointState, "joint_states", qos.STATE)
         self._reward = publisher(Float64, "reward", qos.STATE)
         self._task = publisher(String, "task", qos.LATCHED)
-        self._task_info = publisher(Float64MultiArray, "task_info", qos.STATE)
+        self._task_info = publisher(Float64MultiArray, "task_info", qos.LATCHED_STATE)
         self._diagnostics = publisher(DiagnosticArray, "/diagnostics", qos.STATE)
         self._clock_topic = publisher(ClockMessage, "/clock", qos.STATE) if self._settings["publish_clock"] else None
         qos.create_subscription(self, Float64MultiArray, "commands", self._on_command, qos.COMMAND, self._faults)
@@ -201,10 +204,11 @@ class SimNode(Node):
             while not self._stopped:
                 period = self._spec.control_dt / self._settings["rate"]
                 due += period
-                behind = time.monotonic() - due
-                if behind > period:
-                    due += behind  # time that is lost is not made up for
-                elif self._changed.wait_for(lambda: self._stopped, -behind):
+                ahead = due - time.monotonic()
+                if ahead < -period:
+                    due -= ahead  # time that is lost is not made up for
+                # The executor gets its turn even if there is no time left.
+                if self._changed.wait_for(lambda: self._stopped, max(ahead, YIELD_S)):
                     break
                 if not self._paused:
                     self._advance(self._held.next())
@@ -228,8 +232,6 @@ class SimNode(Node):
             self._begin_episode(None)
             return
         self._stamp = self._now()
-        if self._task_info.get_subscription_count():
-            self._task_info.publish(messages.task_info(self._simulation.info, self._stamp))
         self._reward.publish(Float64(data=reward))
         if self._simulation.task != task:
             self._publish_task()
@@ -254,6 +256,7 @@ class SimNode(Node):
             self._clock_topic.publish(ClockMessage(clock=self._stamp))
         sim = self._simulation
         state = messages.joint_state(self._spec, sim.positions, sim.velocities, sim.effort, self._stamp)
+        self._task_info.publish(messages.task_info(sim.info, self._stamp))
         self._figures.published(messages.to_nanoseconds(self._stamp))
         self._joint_states.publish(state)
 
@@ -326,8 +329,9 @@ class SimNode(Node):
         if self._paused:
             return DiagnosticStatus.OK, "paused"
         if self._lock_step:
-            waiting = self._figures.waiting_s > PATIENCE_S
-            return (DiagnosticStatus.WARN, "waiting for a command") if waiting else (DiagnosticStatus.OK, "stepping")
+            if self._figures.waiting_s < PATIENCE_S:
+                return DiagnosticStatus.OK, "stepping"
+            return DiagnosticStatus.WARN, f"waiting for a command{'' if self._heard_by else ': nobody sends any'}"
         if self._held.safe:
             return DiagnosticStatus.WARN, "no commands: zero effort"
         if self._figures.speed(self._spec.control_dt) < SLOW * self._settings["rate"]:
@@ -343,7 +347,3 @@ def _answer(response: Any, message: str, success: bool = True) -> Any:
 def main() -> None:
     """Run the node."""
     run(SimNode)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,24 @@ from envs.tasks import Task, TaskSet
 from envs.vector_env import TaskVectorEnv
 
 
-def task_set_of(values: Mapping[str, Any]) -> TaskSet:
-    """Return the task set meant by the parameters ``env`` and ``base_tasks`` (names, separated by commas)."""
-    names = [name.strip() for name in values["base_tasks"].split(",") if name.strip()]
-    return envs.task_set(values["env"], names or None)
+@lru_cache(maxsize=4)
+def environment(env: str, base_tasks: str) -> tuple[str, TaskSet]:
+    """Return id and task set of an environment, given by its id or by a bundle that was trained for it.
+
+    Args:
+        base_tasks: names, separated by commas; empty for all, or for those of the bundle.
+
+    Raises:
+        ValueError: unknown environment or base task.
+        UserError: no such bundle.
+    """
+    names = [name.strip() for name in base_tasks.split(",") if name.strip()]
+    if env.endswith(".tigr"):
+        from tigr_core.bundle import load_bundle  # brings PyTorch
+
+        about = load_bundle(env).info
+        env, names = about.env_id, names or about.base_tasks
+    return env, envs.task_set(env, names or None)
 
 
 def task_of(values: Mapping[str, Any]) -> Task | None:
@@ -27,7 +42,8 @@ def task_of(values: Mapping[str, Any]) -> Task | None:
     Raises:
         ValueError: there is no such task.
     """
-    return task_set_of(values).parse((values["task"], values["parameter"])) if values["task"] else None
+    _, task_set = environment(values["env"], values["base_tasks"])
+    return task_set.parse((values["task"], values["parameter"])) if values["task"] else None
 
 
 def task_change_of(values: Mapping[str, Any], control_dt: float) -> dict[str, Any] | None:
@@ -65,8 +81,8 @@ class Simulation:
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        task_set = task_set_of(values)
-        robot = envs.ENVIRONMENTS[values["env"]].make_robot(1)
+        env_id, task_set = environment(values["env"], values["base_tasks"])
+        robot = envs.ENVIRONMENTS[env_id].make_robot(1)
         self._env = TaskVectorEnv(
             robot,
             task_set,

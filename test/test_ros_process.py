@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""However a process ends, its node says goodbye first, and the user reads one message or none."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is missing; pip install '.[ros]'")
+
+from ros_graph import LIMIT_S, Graph
+
+NODE = """
+import os
+from rclpy.node import Node
+from std_msgs.msg import Float64
+from tigr_core.errors import UserError
+from tigr_ros.process import run
+
+class Example(Node):
+    def __init__(self, stop):
+        super().__init__("example")
+        self.request = stop
+        self.publisher = self.create_publisher(Float64, "last", 1)
+        self.create_timer(0.01, self.work)
+        print("ready", flush=True)
+    def work(self):
+        {work}
+    def stop(self):
+        self.publisher.publish(Float64())
+        print("goodbye", flush=True)
+
+run(Example)
+print("after", flush=True)
+{after}
+"""
+
+
+def start(graph: Graph, work: str = "pass", *, after: str = "", arguments: tuple[str, ...] = ()) -> subprocess.Popen:
+    return graph.run([sys.executable, "-c", NODE.format(work=work, after=after), *arguments], "example")
+
+
+def wait_until_said(graph: Graph, text: str) -> None:
+    end = time.monotonic() + LIMIT_S
+    while text not in graph.output("example"):
+        assert time.monotonic() < end, graph.output("example")
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_asks_once_for_a_goodbye(graph: Graph, number: signal.Signals) -> None:
+    # A signal that is repeated as the interpreter ends does not kill it either.
+    process = start(graph, after=f"os.kill(os.getpid(), {int(number)})")
+    wait_until_said(graph, "ready")
+    process.send_signal(number)
+    assert graph.end(process, number) == 0
+    assert graph.output("example").split() == ["ready", "goodbye", "after"]
+
+
+def test_a_mistake_of_the_user_is_told_without_trace_back(graph: Graph) -> None:
+    process = start(graph, 'self.request.fail(UserError("found x", expected="y", fix="z"))')
+    assert process.wait(LIMIT_S) == 2
+    assert graph.output("example").splitlines() == ["ready", "goodbye", "error: found x", "  expected: y", "  fix: z"]
+
+
+@pytest.mark.parametrize("how", ['self.request.fail(KeyError("lost"))', 'raise KeyError("lost")'])
+def test_an_error_is_shown_after_the_goodbye(graph: Graph, how: str) -> None:
+    assert start(graph, how).wait(LIMIT_S) == 1
+    said = graph.output("example")
+    assert said.index("goodbye") < said.index("Traceback") and "KeyError: 'lost'" in said and "after" not in said
+
+
+def test_arguments_that_ros_cannot_read_are_one_message(graph: Graph) -> None:
+    process = start(graph, arguments=("--ros-args", "--params-file", "nowhere.yaml"))
+    assert process.wait(LIMIT_S) == 2
+    said = graph.output("example")
+    assert "nowhere.yaml" in said and "fix: " in said and "Traceback" not in said
+
+
+def test_a_signal_while_modules_are_imported_ends_it_quietly(graph: Graph) -> None:
+    script = """
+import os, signal, time
+from tigr_ros import start
+def import_module(name):
+    print(name, flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+start.importlib.import_module = import_module
+start.policy_node()
+"""
+    assert graph.run([sys.executable, "-c", script], "example").wait(LIMIT_S) == 0
+    assert graph.output("example").split() == ["tigr_ros.policy_node"]
