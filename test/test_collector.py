@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
@@ -20,6 +21,7 @@ from tigr_core.controller import Controller
 from tigr_core.errors import UserError
 from tigr_core.ray_collector import RayCollector, split_request
 from tigr_core.rollout import Episodes
+from tigr_core.stop import Interrupted, Stop
 
 ENV = EnvConfig(id="tigr/PointRobotAxes-v0", episode_steps=8)
 TASKS = task_set(ENV.id)
@@ -162,3 +164,27 @@ def test_mistake_found_by_a_ray_worker_arrives_as_it_is(ray_collector: RayCollec
     far = replace(request(), tasks=[*request().tasks[:-1], TASKS.task("goal_up", 1e200)])
     with pytest.raises(UserError, match=r"PointRobotAxes-v0 gave a non-finite .* at step 1 of task goal_up\(1e\+200\)"):
         ray_collector.collect(tiny_model(), far)
+
+
+def test_ray_does_not_take_over_sigterm(ray_collector: RayCollector) -> None:
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("told", [Stop.NO, Stop.AT_STEP])
+def test_an_episode_is_not_given_up_for_less_than_at_once(told: Stop) -> None:
+    collector = LocalCollector(ENV, num_threads=1, stop=lambda: told)
+    assert_equal(collector.collect(tiny_model(), request()), collect(request()))
+
+
+def test_an_episode_is_given_up_at_once_and_the_next_one_is_whole() -> None:
+    answers = iter([Stop.NO, Stop.NO, Stop.AT_ONCE])
+    collector = LocalCollector(ENV, num_threads=1, stop=lambda: next(answers, Stop.NO))
+    with pytest.raises(Interrupted):
+        collector.collect(tiny_model(), request())
+    assert_equal(collector.collect(tiny_model(), request()), collect(request()))
+
+
+def test_ray_workers_are_not_waited_for_when_told_to_stop(ray_collector: RayCollector) -> None:  # last: they go on
+    ray_collector.stop = lambda: Stop.AT_ONCE
+    with pytest.raises(Interrupted):
+        ray_collector.collect(tiny_model(), request(episode_steps=1_000_000))

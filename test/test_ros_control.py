@@ -321,6 +321,32 @@ def test_an_error_inside_stops_the_robot_and_says_so(bench: Bench, monkeypatch: 
     assert fault is not None and "ZeroDivisionError" in fault.text
 
 
+def test_an_error_of_a_listener_stops_the_robot_too(bundle: Bundle) -> None:
+    def broken(estimate: TaskEstimate, stamp_ns: int) -> None:
+        raise RuntimeError("nobody can be told")
+
+    bench = Bench(control_step(bundle))
+    bench.loop._report = broken
+    start(bench)
+    assert bench.next(Reason.INTERNAL_ERROR).stopped
+    bench.feed(0.2, stamp_ms=1100)
+    assert bench.answer_to(1100).reasons == (Reason.INTERNAL_ERROR,)
+    bench.loop.stop(Reason.DEACTIVATED)
+
+
+def test_forgetting_the_context_does_not_stop_the_robot(bundle: Bundle) -> None:
+    soft = SafetyConfig(effort_limit=1.0, rate_limit=1.0, soft_start_s=10.0)
+    bench = Bench(control_step(bundle, soft))
+    bench.loop.start()
+    bench.feed(0.1, stamp_ms=1000)
+    assert not bench.answer_to(1000).effort.any(), "the soft start begins at nothing"
+    bench.advance(0.5 * dt_of(bench))
+    bench.loop.reset_context()
+    bench.feed(0.1, stamp_ms=1100)
+    assert bench.answer_to(1100).effort.all()
+    bench.loop.stop(Reason.DEACTIVATED)
+
+
 def test_late_answers_and_overtaken_states_are_counted(bench: Bench) -> None:
     bench.loop.start()
     bench.loop.add_state(state(0.1, stamp_ms=1000, received_s=bench.steady_s - 0.03))

@@ -19,13 +19,13 @@ from rclpy.qos import QoSHistoryPolicy, QoSProfile
 from ros_graph import Graph
 from ros_policy import Policy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64, Float64MultiArray
+from std_msgs.msg import Float64, Float64MultiArray, String
 
 import envs
 from tigr_core.collector import LocalCollector, Request
 from tigr_core.config import EnvConfig
 from tigr_core.rollout import Episodes
-from tigr_ros import messages
+from tigr_ros import messages, qos
 
 ENV_ID = "tigr/HalfCheetahEight-v0"
 STEPS, SEED = 200, 7
@@ -66,9 +66,8 @@ def test_the_trajectory_over_topics_is_that_of_one_process(
     rewards = graph.listen(Float64, "reward", EVERYTHING)
     commands = graph.listen(Float64MultiArray, "commands", EVERYTHING)
     latents = graph.listen(Float64MultiArray, "policy_node/latent", EVERYTHING)
-    policy = Policy(graph, tmp_path / "a.tigr", lock_step=True)
-    policy.start()
-    graph.wait(lambda: graph.node.count_publishers("policy_node/latent"), "the policy's estimate")
+    # Announced in this order, heard in this order: who is heard on the last topics is heard on all.
+    task, spec = graph.listen(String, "task", qos.LATCHED), graph.listen(String, "policy_node/spec", qos.LATCHED)
     graph.start(
         "sim_node",
         env=ENV_ID,
@@ -79,6 +78,11 @@ def test_the_trajectory_over_topics_is_that_of_one_process(
         episode_steps=STEPS,
         **({"task_change": f"every_steps:{change_every}"} if change_every else {}),
     )
+    graph.wait(lambda: task, "the simulator")
+    policy = Policy(graph, tmp_path / "a.tigr", lock_step=True)
+    assert policy.change("configure")
+    graph.wait(lambda: spec, "the policy")
+    assert policy.change("activate")
     graph.wait(lambda: len(states) > STEPS and len(latents) > STEPS and len(commands) > STEPS, f"{STEPS} steps")
 
     wanted = in_one_process(context, change_every)

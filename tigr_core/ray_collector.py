@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import signal
 import threading
 from typing import Any
@@ -23,6 +24,8 @@ from tigr_core.model import TaskInferenceModel
 from tigr_core.rollout import Episodes
 from tigr_core.stop import AskStop, give_way, never
 
+# Else SIGTERM, with which a training is told to stop, makes Ray print a crash report. Read when Ray is imported.
+os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 try:
     import ray
 except ImportError:

@@ -220,7 +220,7 @@ class Trainer:
     def _sac(self) -> bool:
         total = self.config.sac.steps_per_epoch
         if self.step == 0 or self.view_episodes is None:
-            self.view_episodes, self.view = self._draw_view(total), None
+            self.view_episodes = self._draw_view(total)
         if self.view is None:
             self.view = TransitionView(self.model, self.replay, self.view_episodes, stop=self.stop)
         while self.step < total:

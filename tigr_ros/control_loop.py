@@ -66,7 +66,7 @@ class ControlLoop:
         step: what answers.
         config: see there.
         send: publishes a command; gets the stamp of the state it answers, ns, or None.
-        report: gets the task estimate after each answer, and the stamp; called from the loop's thread.
+        report: gets the task estimate behind an answer, after it, and the stamp.
         ready: tells in lock-step whether a command would be heard.
         clock: s; ages of inputs and the soft start are reckoned by it. May be simulated time, may jump.
         steady: s, the clock of `State.received_s`.
@@ -107,6 +107,7 @@ class ControlLoop:
         """Start with an empty context."""
         with self._changed:
             self._step.reset()
+            self._step.safety.restart()
             self._pairing.restart()
             self._feed(REWARD)  # the first one is owed only after the first command
             self._running = True
@@ -198,10 +199,13 @@ class ControlLoop:
     def _run(self) -> None:
         while self._running:
             with self._changed:
-                given = self._wait()
-                estimate = self._tick(given) if self._running else None
-            if estimate is not None and given is not None:
-                self._report(estimate, given.state.stamp_ns)
+                try:
+                    self._tick(self._wait())
+                except Exception:  # whatever it is, the robot has to stop, and somebody has to read it
+                    self._note(Fault(Reason.INTERNAL_ERROR, traceback.format_exc()))
+                    self._step.safety.latch(Reason.INTERNAL_ERROR)
+                    self._stop_robot(Reason.INTERNAL_ERROR)
+                    self._changed.wait(self._control_dt)
 
     def _wait(self) -> Input | None:
         """Return the next input, or None after a control period without."""
@@ -217,39 +221,38 @@ class ControlLoop:
                 return None
         return None
 
-    def _tick(self, given: Input | None) -> TaskEstimate | None:
-        """Send what is due; return the estimate behind an answer."""
-        try:
-            if self._is_stale():
-                self._stop_robot(Reason.STALE_INPUT)
-            elif given is not None:
-                return self._answer(given)
-        except Exception:  # whatever it is, the robot has to stop, and somebody has to read it
-            self._note(Fault(Reason.INTERNAL_ERROR, traceback.format_exc()))
-            self._step.safety.latch(Reason.INTERNAL_ERROR)
-            self._stop_robot(Reason.INTERNAL_ERROR)
-        return None
+    def _tick(self, given: Input | None) -> None:
+        """Send what is due."""
+        if not self._running:
+            return
+        if self._is_stale():
+            self._stop_robot(Reason.STALE_INPUT)
+        elif given is not None:
+            self._answer(given)
 
-    def _answer(self, given: Input) -> TaskEstimate | None:
-        if given.repeated and not self._step.safety.latched:
-            self._send(self._last_command, given.state.stamp_ns)
-            return None
+    def _answer(self, given: Input) -> None:
         state = given.state
+        if given.repeated and not self._step.safety.latched:
+            self._send(self._last_command, state.stamp_ns)
+            return
         if state.fault is not None:
             self._note(state.fault)
         now_s = state.stamp_ns * 1e-9 if self._config.lock_step else self._clock()
         command = self._step.answer(given, now_s, self._foreign_effort())
         self._dispatch(command, state.stamp_ns)
         self._answered_ns = state.stamp_ns
-        response_s = self._steady() - state.received_s
+        self._account(given)
+        if not command.stopped:
+            self._fault = None
+            self._report(self._step.estimate, state.stamp_ns)
+
+    def _account(self, given: Input) -> None:
+        """Count an answer that has just gone out."""
+        response_s = self._steady() - given.state.received_s
         self._responses_s.append(response_s)
         self._counts["missed_deadlines"] += response_s > self._control_dt
         self._counts["episodes"] += given.new_episode
         self._counts["unknown_transitions"] += given.reward is None
-        if command.stopped:
-            return None
-        self._fault = None
-        return self._step.estimate
 
     def _foreign_effort(self) -> np.ndarray | None:
         """Return what somebody else answered to the last state; the command for the present one may be here, too."""

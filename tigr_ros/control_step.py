@@ -37,9 +37,8 @@ class ControlStep:
         return self._controller.estimate
 
     def reset(self) -> None:
-        """Forget the context; effort grows from nothing again."""
+        """Forget the context."""
         self._controller.reset()
-        self.safety.restart()
         self._action = None
 
     def answer(self, given: Input, now_s: float, foreign_effort: np.ndarray | None = None) -> SafeCommand:
@@ -51,6 +50,7 @@ class ControlStep:
         """
         if given.new_episode:
             self.reset()
+            self.safety.restart()
         obs = self.robot.observe(given.state.positions, given.state.velocities)[None]
         fault = given.state.fault.reason if given.state.fault else None
         if fault is None and not _fit_float32(obs, given.reward or 0.0):

@@ -5,8 +5,8 @@
 |-------------------------|-------------------------------------------|------------------------------------------------|
 | `joint_states`          | sensor_msgs/JointState, in                | read by joint name                             |
 | `reward`                | std_msgs/Float64, in                      | of the transition to the state that follows    |
-| `commands`              | std_msgs/Float64MultiArray, out           | efforts in actuator order, or JointState |
-| `shadow_commands`       | the same, out                             | instead, as a shadow that watches `commands` |
+| `commands`              | std_msgs/Float64MultiArray, out           | efforts in actuator order, or JointState       |
+| `shadow_commands`       | the same, out                             | instead, as a shadow that watches `commands`   |
 | `~/latent`              | std_msgs/Float64MultiArray, labelled, out | z, as of the last command                      |
 | `~/task_probabilities`  | std_msgs/Float64MultiArray, labelled, out | mixture weights, summed per base task          |
 | `~/task`, `~/entropy`   | std_msgs/String, std_msgs/Float64, out    | most likely base task; how unsure, in nats     |
@@ -54,7 +54,9 @@ PARAMETERS = (
         "autostart", False, "configure and activate by itself, once joint states come or after 2 s", read_only=True
     ),
     Parameter("lock_step", False, "answer each state of a simulator that waits, instead of real time", read_only=True),
-    Parameter("shadow", False, "command nobody: publish to shadow_commands and watch commands", read_only=True),
+    Parameter(
+        "shadow", False, "command nobody: publish to shadow_commands and watch commands, an array", read_only=True
+    ),
     Parameter(
         "command_type",
         "efforts",
