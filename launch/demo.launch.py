@@ -28,6 +28,7 @@ def generate_launch_description() -> LaunchDescription:
     policy = {
         "params_file": LaunchConfiguration("policy_params_file"),
         "bundle": LaunchConfiguration("bundle"),
+        "rate_limit": "1.0",  # as in training; the default, for robots, is stricter
         "autostart": LaunchConfiguration("autostart"),
         "use_sim_time": LaunchConfiguration("use_sim_time"),
     }

@@ -18,6 +18,7 @@ PARAMETERS = {
     "lock_step": "true: answer each state of a simulator that waits, instead of real time",
     "shadow": "true: command nobody, publish to shadow_commands",
     "effort_limit": "share of each actuator's range of effort, (0, 1]",
+    "rate_limit": "largest change of effort between commands, as a share of the range, (0, 1]; 1: any",
 }
 
 

@@ -82,7 +82,8 @@ class Demo(Node):
             "task_change": options.task_change,
             "seed": options.seed,
         }
-        policy = {"bundle": bundle, "autostart": "true"}
+        # Training allows any change of effort; the default, for robots, does not.
+        policy = {"bundle": bundle, "autostart": "true", "rate_limit": 1.0}
         self._processes = {
             "sim_node": subprocess.Popen(node_command("sim_node", simulator)),
             "policy_node": subprocess.Popen(node_command("policy_node", policy)),
