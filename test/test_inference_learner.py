@@ -101,7 +101,7 @@ def test_without_supervision_labels_make_no_difference(context: str) -> None:
 def test_decoded_transitions_lie_in_the_segment_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     """Episodes are numbered and z is the number of the last transition seen, so the decoder's inputs tell."""
     model, decoded = tiny_model(1, 1, latent_dim=1), []
-    monkeypatch.setattr(model.encoder, "hidden_sequence", lambda x: torch.cat([x[:, :1, :1], x[:, :, :1]], dim=1))
+    monkeypatch.setattr(model.encoder, "hidden_sequence", lambda x, start: torch.cat([x[:, :1, :1], x[:, :, :1]], 1))
 
     def posterior(hidden: Tensor) -> MixturePosterior:
         mean = hidden.unsqueeze(-2)
@@ -114,6 +114,24 @@ def test_decoded_transitions_lie_in_the_segment_of_the_target(monkeypatch: pytes
     assert obs.shape == (64, 4, 1)
     assert torch.equal(obs // 100, seen // 100)
     assert (obs < seen).any() and (obs > seen).any()  # before and after the target alike
+
+
+def test_half_of_the_streams_go_on_where_the_last_step_left_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, starts, ends = tiny_model(), [], []
+    run = model.encoder.hidden_sequence
+
+    def spy(x: Tensor, start: Tensor) -> Tensor:
+        hidden = run(x, start)
+        starts.append(start), ends.append(hidden[:, -1].detach())
+        return hidden
+
+    monkeypatch.setattr(model.encoder, "hidden_sequence", spy)
+    subject, replay = learner(model), replay_of(two_task_episodes(10, steps=12))
+    for _ in range(2):
+        subject.loss(replay)
+    half = len(starts[0]) // 2
+    assert half > 0 and not starts[0].any() and not starts[1][half:].any()
+    assert torch.equal(starts[1][:half], ends[0][:half]) and ends[0][:half].any()
 
 
 def test_windows_are_zero_before_the_episode() -> None:

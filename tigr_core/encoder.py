@@ -46,10 +46,12 @@ class Encoder(nn.Module):
         """Read the mixture off a GRU state, ``[..., H]``."""
         return MixturePosterior.from_head(self.head(torch.relu(hidden)), self.num_components, self.latent_dim)
 
-    def hidden_sequence(self, x: Tensor) -> Tensor:
-        """Run the GRU from zero over x ``[B, T, X]``; return its states at all T + 1 times, ``[B, T + 1, H]``."""
-        output, _ = self.gru(x)
-        return torch.cat([output.new_zeros(x.shape[0], 1, self.hidden_dim), output], dim=1)
+    def hidden_sequence(self, x: Tensor, start: Tensor | None = None) -> Tensor:
+        """Run the GRU over x ``[B, T, X]`` from zero or `start` ``[B, H]``; return all states, ``[B, T + 1, H]``."""
+        if start is None:
+            start = x.new_zeros(x.shape[0], self.hidden_dim)
+        output, _ = self.gru(x, start.unsqueeze(0))
+        return torch.cat([start.unsqueeze(1), output], dim=1)
 
     def hidden_windows(self, windows: Tensor) -> Tensor:
         """Run the GRU from zero over windows ``[B, W, X]``; return the last state, ``[B, H]``."""

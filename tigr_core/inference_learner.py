@@ -46,6 +46,7 @@ class InferenceLearner:
             self.task_code = TaskCode(tasks, model.config.latent_dim, model.normaliser.mean.device)
         self.state_weight = self.reward_weight = INITIAL_RECONSTRUCTION_WEIGHT
         self.steps = 0
+        self._streams: Tensor | None = None  # GRU states at which endless training streams have arrived, [B // 2, H]
         groups = [
             {"params": list(model.encoder.parameters()), "lr": config.encoder_learning_rate},
             {"params": list(model.decoder.parameters()), "lr": config.decoder_learning_rate},
@@ -101,7 +102,15 @@ class InferenceLearner:
         )
         x = self._normalised(context)
         rows, seen = self._draw_targets(sequences)
-        posterior = model.encoder.posterior(model.encoder.hidden_sequence(x)[rows, seen])
+        if validation:
+            hidden = model.encoder.hidden_sequence(x)
+        else:
+            hidden = model.encoder.hidden_sequence(x, self._start_states(x))
+            self._streams = hidden[: sequences // 2, -1].detach()
+            seen = torch.where(
+                rows < sequences // 2, seen.clamp_min(1), seen
+            )  # before that a stream knows another task
+        posterior = model.encoder.posterior(hidden[rows, seen])
         latent = posterior.sample(self.generator)
         last = (seen - 1).clamp_min(0)  # the segment of a target is that of the last transition it has seen
         decoded = self._draw_decoded(context.segment_start[rows, last], context.segment_end[rows, last])
@@ -110,6 +119,16 @@ class InferenceLearner:
         )
         labels = context.base_task[rows, last], context.parameter[rows, last]
         return self._total(state_error.mean(), reward_error.mean(), posterior, latent, *labels)
+
+    def _start_states(self, x: Tensor) -> Tensor:
+        """Return the GRU states to start from, ``[B, H]``: half of the sequences go on with the streams of the last step.
+
+        A robot's stream has no end; an encoder that has only seen short ones no longer forgets after long ones.
+        """
+        start = x.new_zeros(x.shape[0], self.model.encoder.hidden_dim)
+        if self._streams is not None:
+            start[: len(self._streams)] = self._streams
+        return start
 
     def _draw_targets(self, sequences: int) -> tuple[Tensor, Tensor]:
         """Draw (sequence, number of transitions seen) for each context of the batch, ``[B]`` each."""
@@ -172,6 +191,7 @@ class InferenceLearner:
             "optimiser": self.optimiser.state_dict(),
             "weights": [self.state_weight, self.reward_weight],
             "steps": self.steps,
+            "streams": self._streams,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -179,3 +199,5 @@ class InferenceLearner:
         self.optimiser.load_state_dict(state["optimiser"])
         self.state_weight, self.reward_weight = state["weights"]
         self.steps = int(state["steps"])
+        streams = state["streams"]
+        self._streams = None if streams is None else streams.to(self.model.normaliser.mean.device)
