@@ -22,6 +22,7 @@ def generate_launch_description() -> LaunchDescription:
         "env": LaunchConfiguration("bundle"),
         "task_change": LaunchConfiguration("task_change"),
         "seed": LaunchConfiguration("seed"),
+        "episode_steps": "200",  # as in training: farther away the position itself would tell the task
         "publish_clock": LaunchConfiguration("use_sim_time"),
         "use_sim_time": "false",
     }

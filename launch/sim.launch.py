@@ -16,6 +16,7 @@ PARAMETERS = {
     "lock_step": "true: wait for a command after each state, instead of real time",
     "rate": "simulated over real time",
     "publish_clock": "true: publish /clock and stamp with simulated time",
+    "episode_steps": "control periods in an episode; 0: endless",
 }
 
 

@@ -107,9 +107,8 @@ class InferenceLearner:
         else:
             hidden = model.encoder.hidden_sequence(x, self._start_states(x))
             self._streams = hidden[: sequences // 2, -1].detach()
-            seen = torch.where(
-                rows < sequences // 2, seen.clamp_min(1), seen
-            )  # before that a stream knows another task
+            # A stream that goes on knows another task until it has seen a transition of its new segment.
+            seen = torch.where(rows < sequences // 2, seen.clamp_min(1), seen)
         posterior = model.encoder.posterior(hidden[rows, seen])
         latent = posterior.sample(self.generator)
         last = (seen - 1).clamp_min(0)  # the segment of a target is that of the last transition it has seen
@@ -121,7 +120,7 @@ class InferenceLearner:
         return self._total(state_error.mean(), reward_error.mean(), posterior, latent, *labels)
 
     def _start_states(self, x: Tensor) -> Tensor:
-        """Return the GRU states to start from, ``[B, H]``: half of the sequences go on with the streams of the last step.
+        """Return the GRU states to start from, ``[B, H]``: half of the sequences go on with the last step's streams.
 
         A robot's stream has no end; an encoder that has only seen short ones no longer forgets after long ones.
         """

@@ -27,6 +27,7 @@ from tigr_ros.bundles import shipped_bundle
 from tigr_ros.process import StopRequest, run
 
 REFRESH_S = {True: 0.2, False: 1.0}  # on a terminal, and elsewhere
+EPISODE_STEPS = 200  # as in training: farther away the position itself would tell the task
 PATIENCE_S = 60.0  # for the policy to be heard at all
 FAREWELL_S = 3.0  # for a node to end by itself
 
@@ -81,6 +82,7 @@ class Demo(Node):
             "base_tasks": ",".join(info.base_tasks),
             "task_change": options.task_change,
             "seed": options.seed,
+            "episode_steps": EPISODE_STEPS,
         }
         # Training allows any change of effort; the default, for robots, does not.
         policy = {"bundle": bundle, "autostart": "true", "rate_limit": 1.0}
