@@ -122,7 +122,8 @@ def test_half_of_the_streams_go_on_where_the_last_step_left_them(monkeypatch: py
 
     def spy(x: Tensor, start: Tensor) -> Tensor:
         hidden = run(x, start)
-        starts.append(start), ends.append(hidden[:, -1].detach())
+        starts.append(start)
+        ends.append(hidden[:, -1].detach())
         return hidden
 
     monkeypatch.setattr(model.encoder, "hidden_sequence", spy)
