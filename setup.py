@@ -73,6 +73,6 @@ setup(
             "ros-std-srvs",
             "ros-visualization-msgs",
         ],
-        "test": ["colcon-common-extensions", "mypy", "pytest", "ruff", "types-PyYAML"],
+        "test": ["colcon-common-extensions", "mypy", "pytest", "pytest-timeout", "ruff", "types-PyYAML"],
     },
 )

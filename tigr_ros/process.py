@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 import threading
@@ -68,7 +69,16 @@ def _on_signals(handler: Callable[..., object] | signal.Handlers) -> None:
         signal.signal(number, handler)
 
 
+def avoid_shared_memory() -> None:
+    """Have Fast DDS send over UDP, before any context is made, unless FASTDDS_BUILTIN_TRANSPORTS says otherwise.
+
+    Through shared memory it waits for locks of processes that were killed: their partners hang or crash when they end.
+    """
+    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+
+
 def _init() -> None:
+    avoid_shared_memory()
     try:
         rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:
