@@ -13,7 +13,7 @@ from envs.tasks import Quantities, Task, TaskSet
 
 @dataclass(frozen=True)
 class Tracking:
-    """How well N members follow their tasks; every field is [N].
+    """How well N members follow their tasks; every field is [..., N].
 
     Where the tracked quantity is a vector, value and target are distances along the direction of the target.
     """
@@ -77,19 +77,22 @@ class TaskBatch:
         self._along[index] = base_task.reward == "along"
         self._control_cost[index] = base_task.control_cost
 
-    def track(self, quantities: Quantities) -> Tracking:
-        """Compare the quantities after a step with the targets."""
-        num = len(self._rows)
-        columns = [quantities[name].reshape(num, -1) for name in self._first_column]
-        value = np.concatenate([*columns, np.zeros((num, 1))], axis=1)[self._rows, self._columns]
-        error = np.sqrt(np.square(value - self._target).sum(axis=1)) / self._scale
+    def track(self, quantities: np.ndarray) -> Tracking:
+        """Compare the quantities after a step, [..., N, Q] as from `flat`, with the targets."""
+        padded = np.concatenate([quantities, np.zeros((*quantities.shape[:-1], 1))], axis=-1)
+        value = padded[..., self._rows, self._columns]
+        error = np.sqrt(np.square(value - self._target).sum(axis=-1)) / self._scale
         return Tracking(
-            value=(value * self._direction).sum(axis=1),
-            target=(self._target * self._direction).sum(axis=1),
+            value=(value * self._direction).sum(axis=-1),
+            target=np.broadcast_to((self._target * self._direction).sum(axis=-1), error.shape),
             error=error,
-            reward=np.where(self._along, (value * self._target).sum(axis=1), -error),
+            reward=np.where(self._along, (value * self._target).sum(axis=-1), -error),
         )
 
     def control_reward(self, action: np.ndarray) -> np.ndarray:
-        """Return -control_cost * sum(action^2), [N], for actions [N, A] in [-1, 1]."""
-        return -self._control_cost * np.square(action).sum(axis=1)
+        """Return -control_cost * sum(action^2), [..., N], for actions [..., N, A] in [-1, 1]."""
+        return -self._control_cost * np.square(action).sum(axis=-1)
+
+    def flat(self, quantities: Quantities) -> np.ndarray:
+        """Return the named quantities of N members side by side, [N, Q], in the robot's order."""
+        return np.concatenate([quantities[name].reshape(len(self._rows), -1) for name in self._first_column], axis=1)

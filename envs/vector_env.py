@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,17 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return [task for task in self._batch.tasks if task is not None]
 
     @property
+    def quantity_dims(self) -> Mapping[str, int]:
+        """Name -> number of components of everything a task can be about."""
+        return self._robot.quantity_dims
+
+    @property
+    def quantities(self) -> np.ndarray:
+        """What tasks can be about, after the last step, [N, Q]: the quantities of the robot side by side."""
+        self._require_reset()
+        return self._batch.flat(self._quantities)
+
+    @property
     def rngs(self) -> list[np.random.Generator]:
         """The random generator of each member."""
         return self._rngs
@@ -135,7 +146,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._batch.assign(index, task or self.task_set.sample(rng))
         self._steps[:] = 0
         self._quantities = self._robot.quantities(self._state, self._state)
-        tracking = self._batch.track(self._quantities)
+        tracking = self._batch.track(self.quantities)
         return self._observe(self._state), self._info(tracking, np.zeros(self.num_envs), np.zeros(self.num_envs))
 
     def step(self, actions: np.ndarray) -> StepResult:
@@ -158,7 +169,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         previous_quantities = self._quantities
         self._quantities = self._robot.quantities(previous_state, state)
         self._steps += 1
-        tracking = self._batch.track(self._quantities)
+        tracking = self._batch.track(self.quantities)
         control = self._batch.control_reward(self.spec_robot.ctrl_to_action(ctrl))
         info = self._info(tracking, tracking.reward, control)
         if self._task_change is not None:

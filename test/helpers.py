@@ -42,6 +42,7 @@ def episodes_of(
         length=lengths,
         base_task=np.repeat(np.array(base_task)[:, None], steps, axis=1),
         parameter=np.ones((count, steps, 1), np.float32) * np.reshape(parameter, (-1, 1, 1)).astype(np.float32),
+        quantities=np.zeros((count, steps, 1), np.float32),
         **zeros,
     )
 

@@ -35,6 +35,7 @@ def record(
         length=np.array(length or [steps] * num),
         base_task=labels,
         parameter=np.zeros((num, steps, 1)),
+        quantities=np.zeros((num, steps, 1)),
         tracked_value=np.zeros((num, steps)),
         tracked_target=np.zeros((num, steps)),
         tracking_error=-reward,

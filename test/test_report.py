@@ -65,6 +65,7 @@ def record(num_base_tasks: int, num_components: int, latent_dim: int, *, change:
         length=np.full(num, steps),
         base_task=label,
         parameter=rng.random((num, 1, 1)).repeat(steps, axis=1),
+        quantities=np.zeros((num, steps, 1)),
         tracked_value=rng.random((num, steps)),
         tracked_target=np.ones((num, steps)),
         tracking_error=rng.random((num, steps)),

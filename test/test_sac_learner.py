@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ import torch
 from helpers import generator, numbered_episodes, tiny_model
 from torch import Tensor
 
+from envs.tasks import BaseTask, TaskSet
 from tigr_core.config import SACConfig
 from tigr_core.mixture import MixturePosterior
 from tigr_core.replay import ReplayBuffer
 from tigr_core.sac_learner import SACLearner, TransitionBatch, TransitionView
+from tigr_core.task_code import TaskCode
 
 
 def learner(**settings: Any) -> SACLearner:
@@ -25,7 +28,14 @@ def learner(**settings: Any) -> SACLearner:
 def batch(size: int = 16) -> TransitionBatch:
     source = generator(1)
     obs, latent, action, reward, next_obs, next_latent = (torch.randn((size, 1), generator=source) for _ in range(6))
-    return TransitionBatch(obs, latent, action.tanh(), reward.squeeze(1), torch.zeros(size), next_obs, next_latent)
+    return transitions(obs, latent, action.tanh(), reward.squeeze(1), torch.zeros(size), next_obs, next_latent)
+
+
+def transitions(
+    obs: Tensor, latent: Tensor, action: Tensor, reward: Tensor, terminated: Tensor, next_obs: Tensor, after: Tensor
+) -> TransitionBatch:
+    """Transitions with critics that read the latents."""
+    return TransitionBatch(obs, latent, latent, action, reward, terminated, next_obs, after, after)
 
 
 def copies(module: torch.nn.Module) -> list[Tensor]:
@@ -46,9 +56,12 @@ def test_target_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "target_critic", critic)
     now, after = torch.tensor([[5.0], [5.0]]), torch.tensor([[1.0], [1.0]])
     terminated = torch.tensor([0.0, 1.0])
-    transitions = TransitionBatch(now, 7.0 * now, now, torch.tensor([1.0, 1.0]), terminated, after, 0.2 * after)
+    data = transitions(now, 7.0 * now, now, torch.tensor([1.0, 1.0]), terminated, after, 0.2 * after)
     # all from the next state: a' = 0.1 + 0.2, min Q' = 1 + 10 * 0.2 + 0.3 = 3.3, y = 1 + 0.9 * (3.3 + 0.5 * 0.4) = 4.15
-    torch.testing.assert_close(subject.target(transitions), torch.tensor([4.15, 1.0]))
+    torch.testing.assert_close(subject.target(data), torch.tensor([4.15, 1.0]))
+    # critics that are told the task: min Q' = 1 + 10 * 0.5 + 0.3 = 6.3, y = 1 + 0.9 * (6.3 + 0.2) = 6.85
+    told = replace(data, next_critic_latent=0.5 * after)
+    torch.testing.assert_close(subject.target(told), torch.tensor([6.85, 1.0]))
 
 
 def test_critic_loss_sums_the_mean_squared_errors_of_both_critics(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +136,20 @@ def test_view_aligns_transitions_with_their_latents(monkeypatch: pytest.MonkeyPa
     assert torch.equal(drawn.next_obs.squeeze(1), number + 1.0)
     assert torch.equal(drawn.next_latent.squeeze(1), number + 1001.0)
     assert torch.equal(drawn.terminated.bool(), (number == 201) | (number == 303))
+
+
+def test_critics_that_see_the_task_are_told_the_code_of_each_transition() -> None:
+    tasks = TaskSet(tuple(BaseTask(name, "x", "m", 0, 10, "absolute") for name in ("first", "second")))
+    model, replay = tiny_model(1, 1), ReplayBuffer(100, 6)
+    replay.add(numbered_episodes([6, 6], steps=6), np.random.default_rng(0))  # base task and parameter 0 and 1
+    view = TransitionView(model, replay, torch.arange(2), task_code=TaskCode(tasks, latent_dim=2))
+    drawn = view.sample(100, generator())
+    first = (drawn.obs < 100.0).squeeze(1)
+    # parameters 0 and 1 of [0, 10], scaled: -1 and -0.8
+    expected = torch.where(first[:, None], torch.tensor([0.5, 0.0]), torch.tensor([0.0, 0.6]))
+    torch.testing.assert_close(drawn.critic_latent, expected)
+    assert drawn.next_critic_latent is drawn.critic_latent
+    assert not torch.equal(drawn.latent, drawn.critic_latent)
 
 
 def test_control_leaves_inference_alone() -> None:

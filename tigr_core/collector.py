@@ -123,9 +123,13 @@ class _Recorder:
         self.arrays: dict[str, np.ndarray] = {
             name: np.zeros((count, steps + 1, width), dtype=np.float32) for name, width in widths.items()
         }
-        parameter_dim = env.task_set.parameter_dim
-        for name, width in {"action": (model.action_dim,), "parameter": (parameter_dim,)}.items():
-            self.arrays[name] = np.zeros((count, steps, *width), dtype=np.float32)
+        widths = {
+            "action": model.action_dim,
+            "parameter": env.task_set.parameter_dim,
+            "quantities": sum(env.quantity_dims.values()),
+        }
+        for name, width in widths.items():
+            self.arrays[name] = np.zeros((count, steps, width), dtype=np.float32)
         for name in ("reward", "tracked_value", "tracked_target", "tracking_error"):
             self.arrays[name] = np.zeros((count, steps), dtype=np.float32)
         self.arrays["terminated"] = np.zeros((count, steps), dtype=bool)
@@ -143,6 +147,7 @@ class _Recorder:
         self.arrays["action"][:, step] = action
         self.arrays["reward"][:, step] = reward
         self.arrays["terminated"][:, step] = terminated
+        self.arrays["quantities"][:, step] = self.env.quantities
         for name in ("base_task", "parameter", "tracked_value", "tracked_target", "tracking_error"):
             self.arrays[name][:, step] = info[name]
         self.length += ~self.done

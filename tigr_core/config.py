@@ -87,6 +87,7 @@ class SACConfig(Section):
     actor_learning_rate: Rate = 3e-4
     critic_learning_rate: Rate = 3e-4
     actor_every: Positive = 1  # critic steps for one actor step
+    critic_sees_task: bool = False  # critics are told the task, the actor is not (not in the paper; see sac_learner.py)
     temperature: Annotated[float, Field(gt=0.0)] = 0.2
     learn_temperature: bool = False
     min_temperature: Weight = 0.0
@@ -101,6 +102,11 @@ class TrainingConfig(Section):
     tasks_per_epoch: Positive = 80  # one episode each
     exploration_episodes: Count = 0  # per train task, uniformly random actions, before the first epoch
     replay_capacity: Positive = 10_000_000  # transitions
+    relabel_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0  # of old episodes that pose as another training task's
+    relabel_episodes: Positive = 2000  # drawn anew each epoch
+    relabel_worst_reward: float = (
+        -4.0
+    )  # per step; tasks with worse ones are not given (not in the paper; relabelling.py)
     evaluate_every: Positive = 10
     checkpoint_every: Positive = 10
     task_change_steps: Positive = 100  # in the non-stationary evaluation of the report

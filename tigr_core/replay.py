@@ -14,9 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tigr_core.relabelling import Relabeller
 from tigr_core.rollout import Episodes
 
-FIELDS = ("obs", "action", "reward", "terminated", "base_task", "parameter", "length", "is_validation")
+LABELS = ("reward", "base_task", "parameter")
+FIELDS = ("obs", "action", "terminated", "length", "is_validation", *LABELS)
+OWN = {name: f"own_{name}" for name in LABELS}  # what an episode had when it came, where it may be relabelled
+_RELABEL_CHUNK = 256  # episodes at a time
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Context:
 class ReplayBuffer:
     """A ring of whole episodes of at most `episode_steps` transitions; memory grows with what is stored.
 
-    Each episode belongs to the training or the validation part for good (`validation_share`).
+    Each episode belongs to the training or the validation part for good (`validation_share`). With `relabelled`, the
+    buffer also keeps what `relabel` needs.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class ReplayBuffer:
         episode_steps: int,
         *,
         validation_share: float = 0.2,
+        relabelled: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         self.max_episodes = max(1, capacity // episode_steps)
@@ -53,12 +59,13 @@ class ReplayBuffer:
             validation_share,
             torch.device(device),
         )
+        self.relabelled = relabelled
         self.num_episodes, self.next_slot, self.num_added = 0, 0, 0
         self._store: dict[str, Tensor] = {}
 
     def __getattr__(self, name: str) -> Tensor:
         """Stored fields as tensors ``[num_episodes, ...]``."""
-        if name in FIELDS and name in self.__dict__.get("_store", {}):
+        if name in self.__dict__.get("_store", {}):
             return self._store[name][: self.num_episodes]
         raise AttributeError(name)
 
@@ -76,6 +83,9 @@ class ReplayBuffer:
         """Append episodes, overwriting the oldest ones when full."""
         new = {name: torch.as_tensor(getattr(episodes, name)) for name in FIELDS if name != "is_validation"}
         new["base_task"] = new["base_task"].to(torch.int16)
+        if self.relabelled:
+            new |= {own: new[name] for name, own in OWN.items()}
+            new["quantities"] = torch.as_tensor(episodes.quantities)
         new["length"] = new["length"].to(torch.int32)
         new["is_validation"] = self._draw_validation(len(episodes), rng)
         self._reserve(new, min(self.max_episodes, self.num_episodes + len(episodes)))
@@ -104,6 +114,25 @@ class ReplayBuffer:
             if name in self._store:
                 grown[:allocated] = self._store[name]
             self._store[name] = grown
+
+    def relabel(self, relabeller: Relabeller, count: int, share: float, rng: np.random.Generator) -> None:
+        """Draw `count` episodes; give each another task with probability `share`, else the one it came with."""
+        chosen = rng.permutation(self.num_episodes)[:count]
+        for slots in np.split(np.sort(chosen), range(_RELABEL_CHUNK, len(chosen), _RELABEL_CHUNK)):
+            for name, own in OWN.items():
+                self._store[name][slots] = self._store[own][slots]
+            slots = slots[rng.random(len(slots)) < share]
+            quantities, action, length = (
+                self._store[n][slots].cpu().numpy() for n in ("quantities", "action", "length")
+            )
+            valid = np.arange(self.episode_steps) < length[:, None]
+            reward, label, parameter, use = relabeller(quantities, action, valid, rng)
+            steps = (1, self.episode_steps)
+            for name, value in zip(
+                LABELS, (reward, np.tile(label[:, None], steps), np.tile(parameter[:, None], (*steps, 1))), strict=True
+            ):
+                stored = self._store[name]
+                stored[slots[use]] = torch.from_numpy(value[use]).to(stored)
 
     def episode_pool(self, *, validation: bool) -> np.ndarray:
         """Return the slots of the training or validation episodes; all of them where that part is still empty."""

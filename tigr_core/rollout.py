@@ -16,7 +16,7 @@ import numpy as np
 class Episodes:
     """E episodes of up to T steps. Steps at and beyond ``length`` are padding.
 
-    Sizes: D observation, A action, P task parameter, K mixture components, L latent.
+    Sizes: D observation, A action, P task parameter, Q robot's quantities, K mixture components, L latent.
     """
 
     obs: np.ndarray  # [E, T + 1, D] float32
@@ -26,6 +26,7 @@ class Episodes:
     length: np.ndarray  # [E] int64, valid steps
     base_task: np.ndarray  # [E, T] int64, label of the task that gave reward t
     parameter: np.ndarray  # [E, T, P] float32
+    quantities: np.ndarray  # [E, T, Q] float32, what any task could be about, after each step
     tracked_value: np.ndarray  # [E, T] float32
     tracked_target: np.ndarray  # [E, T] float32
     tracking_error: np.ndarray  # [E, T] float32, |value - target| / |target| where the reward is relative

@@ -5,6 +5,8 @@
     critic = sum_i mean (Q_i(s, z, a) - y)^2,     actor = mean (temperature log pi(a|s, z) - min_i Q_i(s, z, a))
 
 z' is the estimate after the transition, not a copy of z. Latents arrive detached: control never shapes inference.
+With `critic_sees_task` the critics read the task's `TaskCode` instead of z and z' (an asymmetric critic, Pinto et al.,
+arXiv 1710.06542): what they learn holds still while the encoder learns. The robot never needs them.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from tigr_core.config import SACConfig
 from tigr_core.model import TaskInferenceModel
 from tigr_core.replay import ReplayBuffer
 from tigr_core.stop import AskStop, give_way, never
+from tigr_core.task_code import TaskCode
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class TransitionBatch:
     """B transitions, observations normalised."""
 
     obs: Tensor  # [B, D]
-    latent: Tensor  # [B, L]
+    latent: Tensor  # [B, L], read by the actor
+    critic_latent: Tensor  # [B, L], read by the critics
     action: Tensor  # [B, A]
     reward: Tensor  # [B]
     terminated: Tensor  # [B] float32
     next_obs: Tensor  # [B, D]
     next_latent: Tensor  # [B, L]
+    next_critic_latent: Tensor  # [B, L]
 
 
 _CHUNK = {"stream": 128, "window": 8}  # episodes encoded at a time: half a second of one core or less
@@ -51,6 +56,7 @@ class TransitionView:
         replay: ReplayBuffer,
         episodes: Tensor,
         *,
+        task_code: TaskCode | None = None,
         chunk: int | None = None,
         stop: AskStop = never,
     ) -> None:
@@ -63,12 +69,14 @@ class TransitionView:
             latent.append(model.encoder.encode_episodes(transition).latent)
         steps = reward.shape[1]
         self.state = torch.cat([model.normaliser.obs(obs), torch.cat(latent)], dim=-1).flatten(0, 1)  # [E (T+1), D + L]
+        code = [] if task_code is None else [task_code(replay.base_task[episodes].long(), replay.parameter[episodes])]
         self.outcome = torch.cat(
-            [action, reward.unsqueeze(-1), replay.terminated[episodes].unsqueeze(-1)], dim=-1
-        ).flatten(0, 1)  # [E T, A + 2]
+            [action, reward.unsqueeze(-1), replay.terminated[episodes].unsqueeze(-1), *code], dim=-1
+        ).flatten(0, 1)  # [E T, A + 2 (+ L)]
         valid = torch.arange(steps, device=reward.device) < replay.length[episodes].unsqueeze(1)
         self.valid = valid.flatten().nonzero().squeeze(1)
         self.steps, self.sizes = steps, (model.obs_dim, model.config.latent_dim)
+        self.outcome_sizes = (model.action_dim, 1, 1, self.outcome.shape[1] - model.action_dim - 2)
 
     def sample(self, batch: int, generator: torch.Generator) -> TransitionBatch:
         """Draw transitions uniformly."""
@@ -77,15 +85,18 @@ class TransitionView:
         before = index + index // self.steps  # episodes hold one more state than outcomes
         obs, latent = self.state[before].split(self.sizes, dim=1)
         next_obs, next_latent = self.state[before + 1].split(self.sizes, dim=1)
-        outcome = self.outcome[index]
+        action, reward, terminated, code = self.outcome[index].split(self.outcome_sizes, dim=1)
+        told = code.shape[1] > 0
         return TransitionBatch(
-            obs,
-            latent,
-            outcome[:, :-2],
-            outcome[:, -2],
-            outcome[:, -1],
+            obs=obs,
+            latent=latent,
+            critic_latent=code if told else latent,
+            action=action,
+            reward=reward.squeeze(1),
+            terminated=terminated.squeeze(1),
             next_obs=next_obs,
             next_latent=next_latent,
+            next_critic_latent=code if told else next_latent,
         )
 
 
@@ -130,11 +141,11 @@ class SACLearner:
     def target(self, batch: TransitionBatch) -> Tensor:
         """Return the critics' target y, ``[B]``."""
         action, log_prob = self.actor.sample(batch.next_obs, batch.next_latent, self.generator)
-        value = self.target_critic(batch.next_obs, batch.next_latent, action).amin(dim=0)
+        value = self.target_critic(batch.next_obs, batch.next_critic_latent, action).amin(dim=0)
         return batch.reward + self.config.discount * (1.0 - batch.terminated) * (value - self.temperature * log_prob)
 
     def _critic_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
-        value = self.critic(batch.obs, batch.latent, batch.action)
+        value = self.critic(batch.obs, batch.critic_latent, batch.action)
         loss = (value - self.target(batch)).square().mean(dim=1).sum()
         self.critic_optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -144,7 +155,7 @@ class SACLearner:
     def _actor_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
         self.critic.requires_grad_(False)  # its gradients would be thrown away
         action, log_prob = self.actor.sample(batch.obs, batch.latent, self.generator)
-        loss = (self.temperature * log_prob - self.critic(batch.obs, batch.latent, action).amin(dim=0)).mean()
+        loss = (self.temperature * log_prob - self.critic(batch.obs, batch.critic_latent, action).amin(dim=0)).mean()
         self.actor_optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.actor_optimiser.step()

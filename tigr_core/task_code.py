@@ -2,7 +2,8 @@
 """A fixed place in the latent space for every task, for training in simulation where the task is known.
 
 Pulling z towards it (`inference.anchor_weight`) makes z precise in the parameter and keeps it from drifting under the
-critic; the robot still infers z from its transitions alone.
+policy; telling it to the critics (`sac.critic_sees_task`) keeps their values from moving with the encoder. The robot
+still infers z from its transitions alone.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ class TaskCode:
         if latent_dim < needed:
             raise UserError(
                 f"model.latent_dim is {latent_dim}",
-                expected=f"at least {needed} for {self.num_tasks} base tasks when inference.anchor_weight is above 0",
-                fix=f"set model.latent_dim={needed}, or inference.anchor_weight=0",
+                expected=f"at least {needed} for {self.num_tasks} base tasks with inference.anchor_weight above 0 or "
+                "sac.critic_sees_task",
+                fix=f"set model.latent_dim={needed}, or inference.anchor_weight=0 and sac.critic_sees_task=false",
             )
         low, high = (
             torch.tensor([getattr(t, end) for t in tasks.base_tasks], dtype=torch.float32) for end in ("low", "high")

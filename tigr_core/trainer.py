@@ -32,11 +32,13 @@ from tigr_core.errors import UserError
 from tigr_core.inference_learner import InferenceLearner
 from tigr_core.model import TaskInferenceModel
 from tigr_core.progress import Progress
+from tigr_core.relabelling import Relabeller
 from tigr_core.replay import ReplayBuffer
 from tigr_core.rollout import Episodes
 from tigr_core.run_log import RunLog
 from tigr_core.sac_learner import SACLearner, TransitionView
 from tigr_core.stop import AskStop, Interrupted, never
+from tigr_core.task_code import TaskCode
 from tigr_core.version import __version__
 
 CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.tigr", "last.tigr"
@@ -80,7 +82,10 @@ class Trainer:
         self.rng = np.random.default_rng([config.seed, 0])
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         with closing(make_vector(config.env.id, 1, base_tasks=config.env.base_tasks)) as env:
-            self.robot = env.spec_robot
+            self.robot, quantity_dims = env.spec_robot, env.quantity_dims
+        self.relabeller = Relabeller(
+            self.task_set, quantity_dims, self.train_tasks, worst_reward=config.training.relabel_worst_reward
+        )
         self._build_learners()
         self.epoch, self.phase, self.step = 0, "evaluate", 0
         self.env_steps, self.wall_s, self.best_return = 0, 0.0, -np.inf
@@ -110,10 +115,14 @@ class Trainer:
         self.inference = InferenceLearner(
             self.model, config.inference, self.task_set, rng=self.rng, generator=self.generator
         )
+        self.critic_code = None
+        if config.sac.critic_sees_task:
+            self.critic_code = TaskCode(self.task_set, config.model.latent_dim, self.device)
         self.replay = ReplayBuffer(
             config.training.replay_capacity,
             config.env.episode_steps,
             validation_share=config.inference.validation_share,
+            relabelled=config.training.relabel_share > 0.0,
             device=self.device,
         )
 
@@ -192,6 +201,9 @@ class Trainer:
         order = np.concatenate([self.rng.permutation(len(tasks)) for _ in range(-(-count // len(tasks)))])
         episodes = self._collect_tasks([tasks[i] for i in order[:count]])
         self.row["collect_return"] = float(episodes.returns.mean())
+        training = self.config.training
+        if training.relabel_share > 0.0:
+            self.replay.relabel(self.relabeller, training.relabel_episodes, training.relabel_share, self.rng)
         return True
 
     def _collect_tasks(self, tasks: list[Any], *, random_actions: bool = False) -> Episodes:
@@ -222,7 +234,9 @@ class Trainer:
         if self.step == 0 or self.view_episodes is None:
             self.view_episodes = self._draw_view(total)
         if self.view is None:
-            self.view = TransitionView(self.model, self.replay, self.view_episodes, stop=self.stop)
+            self.view = TransitionView(
+                self.model, self.replay, self.view_episodes, task_code=self.critic_code, stop=self.stop
+            )
         while self.step < total:
             self.means.add("sac", self.sac.step(self.view.sample(self.config.sac.batch_size, self.generator)))
             self.step += 1

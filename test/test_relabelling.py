@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Episodes that pose as episodes of other tasks: rewards by hand, against the environment, and in the replay buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import episodes_of, tiny_model
+
+from envs import make_vector
+from envs.tasks import BaseTask, Task, TaskSet
+from tigr_core.collector import LocalCollector, Request
+from tigr_core.config import EnvConfig
+from tigr_core.relabelling import Relabeller
+from tigr_core.replay import ReplayBuffer
+from tigr_core.rollout import Episodes
+
+TASKS = TaskSet(
+    (
+        BaseTask("speed", "speed", "m/s", 1, 5, "relative", control_cost=0.1),
+        BaseTask("place", "place", "m", -9, 9, "absolute", control_cost=0.0),
+    )
+)
+DIMS = {"place": 1, "speed": 1}
+SPEEDS = np.array([[[5.0, 1.0], [7.0, 3.0]], [[0.0, 2.0], [0.0, 0.0]]], np.float32)  # [E, T, (place, speed)]
+
+
+def relabeller(*tasks: Task, worst: float = -100.0) -> Relabeller:
+    return Relabeller(TASKS, DIMS, tasks, worst_reward=worst)
+
+
+def test_rewards_by_hand() -> None:
+    action, valid = np.full((2, 2, 1), 0.5), np.ones((2, 2), bool)
+    rng = np.random.default_rng(0)
+    reward, label, parameter, use = relabeller(TASKS.task("speed", 2.0))(SPEEDS, action, valid, rng)
+    # -|v - 2| / 2 - 0.1 * 0.25
+    np.testing.assert_allclose(reward, [[-0.525, -0.525], [-0.025, -1.025]], rtol=1e-6)
+    assert (label.tolist(), parameter.tolist(), use.tolist()) == ([0, 0], [[2.0], [2.0]], [True, True])
+    reward, label, *_ = relabeller(TASKS.task("place", 6.0))(SPEEDS, action, valid, rng)
+    assert reward.tolist() == [[-1.0, -1.0], [-6.0, -6.0]] and label.tolist() == [1, 1]
+
+
+def test_tasks_too_far_from_what_happened_are_not_given() -> None:
+    action, subject = np.zeros((2, 2, 1)), relabeller(TASKS.task("place", 6.0), worst=-2.0)
+    *_, use = subject(SPEEDS, action, np.ones((2, 2), bool), np.random.default_rng(0))
+    assert use.tolist() == [True, False]
+    *_, use = subject(SPEEDS, action, np.zeros((2, 2), bool), np.random.default_rng(0))
+    assert use.tolist() == [True, True], "padding does not count"
+
+
+@pytest.mark.parametrize("env_id", ["tigr/PointRobot-v0", "tigr/HalfCheetah-v0"])
+def test_the_rewards_are_those_of_the_environment(env_id: str) -> None:
+    with closing(make_vector(env_id, 1)) as env:
+        tasks = [env.task_set.sample(np.random.default_rng(seed)) for seed in range(12)]
+        dims, robot = env.quantity_dims, env.spec_robot
+    with closing(LocalCollector(EnvConfig(id=env_id), num_threads=1)) as collector:
+        request = Request(tasks, range(12), noise_seed=0, random_actions=True, episode_steps=10)
+        model = tiny_model(robot.obs_dim, robot.action_dim)
+        done = {task: collector.collect(model, replace(request, tasks=[task] * 12)) for task in tasks[:3]}
+    first, *others = done
+    for task in others:  # the same seeds and random actions under another task
+        subject = Relabeller(env.task_set, dims, [task], worst_reward=-np.inf)
+        reward, label, parameter, _ = subject(
+            done[first].quantities, done[first].action, done[first].valid, np.random.default_rng(0)
+        )
+        np.testing.assert_allclose(reward, done[task].reward, rtol=2e-5, atol=1e-5)
+        assert np.array_equal(label, done[task].base_task[:, 0])
+        np.testing.assert_allclose(parameter, done[task].parameter[:, 0], rtol=1e-6)
+
+
+def stored(quantities: Sequence[np.ndarray]) -> ReplayBuffer:
+    """Episodes that stand still, of base task 0 with parameter 1 and reward 7."""
+    count, steps, _ = np.shape(quantities)
+    still = np.zeros((count, steps + 1, 1)), np.zeros((count, steps, 1))
+    episodes: Episodes = episodes_of(*still, np.full((count, steps), 7.0), [0] * count, 1.0)
+    replay = ReplayBuffer(1000, steps, relabelled=True)
+    replay.add(replace(episodes, quantities=np.array(quantities)), np.random.default_rng(0))
+    return replay
+
+
+def test_the_buffer_gives_another_task_and_the_own_one_back() -> None:
+    replay, rng = stored([SPEEDS[0], SPEEDS[1]] * 10), np.random.default_rng(0)
+    subject = relabeller(TASKS.task("place", 6.0), worst=-2.0)
+    replay.relabel(subject, 100, 1.0, rng)
+    changed = replay.base_task[:, 0] == 1
+    assert changed.tolist() == [True, False] * 10
+    assert (replay.reward[changed] == -1.0).all() and (replay.parameter[changed] == 6.0).all()
+    assert (replay.reward[~changed] == 7.0).all() and (replay.parameter[~changed] == 1.0).all()
+    restored = ReplayBuffer(1000, 2, relabelled=True)
+    restored.load_state_dict(replay.state_dict())
+    for buffer in (replay, restored):
+        buffer.relabel(subject, 100, 0.0, rng)
+        assert (buffer.reward == 7.0).all() and (buffer.base_task == 0).all() and (buffer.parameter == 1.0).all()
+
+
+def test_a_share_of_the_drawn_episodes_changes() -> None:
+    replay, rng = stored([SPEEDS[0]] * 400), np.random.default_rng(0)
+    replay.relabel(relabeller(TASKS.task("place", 6.0)), 200, 0.5, rng)
+    assert 70 < int((replay.base_task[:, 0] == 1).sum()) < 130
