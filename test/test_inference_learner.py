@@ -100,7 +100,7 @@ def test_without_supervision_labels_make_no_difference(context: str) -> None:
 
 def test_decoded_transitions_lie_in_the_segment_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     """Episodes are numbered and z is the number of the last transition seen, so the decoder's inputs tell."""
-    model, decoded = tiny_model(1, 1, latent_dim=1), []
+    model, decoded = tiny_model(1, 1, latent_dim=1, num_components=1), []
     monkeypatch.setattr(model.encoder, "hidden_sequence", lambda x, start: torch.cat([x[:, :1, :1], x[:, :, :1]], 1))
 
     def posterior(hidden: Tensor) -> MixturePosterior:

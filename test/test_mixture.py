@@ -51,7 +51,7 @@ def test_separation_sums_over_pairs_of_components() -> None:
 def test_samples_have_the_mean_and_variance_of_the_weighted_sum() -> None:
     one = mixture([[1.0], [3.0]], [[2.0], [0.4]], LOGITS)
     mean, std = (values.expand(40_000, 2, 1) for values in (one.mean, one.std))
-    z = MixturePosterior(one.logits.expand(40_000, 2), mean, std).sample(generator())
+    z = MixturePosterior(one.logits.expand(40_000, 2), mean, std).sample(torch.randn(mean.shape, generator=generator()))
     # variance: (2 / 4)^2 + (3 / 4 * 0.4)^2 = 0.34; the mean of 40,000 has a std of 0.003
     assert z.mean().item() == pytest.approx(2.5, abs=0.012)
     assert z.var().item() == pytest.approx(0.34, rel=0.03)
@@ -61,7 +61,7 @@ def test_samples_are_reparameterised() -> None:
     posterior = mixture([[1.0], [3.0]], [[2.0], [0.4]], LOGITS)
     for tensor in (posterior.mean, posterior.std):
         tensor.requires_grad_()
-    posterior.sample(generator(5)).sum().backward()
+    posterior.sample(torch.randn(posterior.mean.shape, generator=generator(5))).sum().backward()
     # z = sum_k w_k (mean_k + std_k noise_k): dz / dmean_k = w_k, dz / dstd_k = w_k noise_k
     noise = torch.randn((2, 1), generator=generator(5))
     torch.testing.assert_close(posterior.mean.grad, torch.tensor([[0.25], [0.75]]))

@@ -24,7 +24,7 @@ class Actor(nn.Module):
 
     def forward(self, obs: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-std ``[..., A]`` before the tanh, from normalised obs ``[..., D]`` and z ``[..., L]``."""
-        mean, log_std = self.net(torch.cat([obs, latent], dim=-1)).chunk(2, dim=-1)
+        mean, log_std = self.net(torch.cat([obs, latent], dim=-1)).float().chunk(2, dim=-1)
         return mean, log_std.clamp(*LOG_STD_RANGE)
 
     def act(self, obs: Tensor, latent: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -32,12 +32,12 @@ class Actor(nn.Module):
         mean, log_std = self(obs, latent)
         if generator is None:
             return torch.tanh(mean)
-        return torch.tanh(mean + log_std.exp() * _noise_like(mean, generator))
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return torch.tanh(mean + log_std.exp() * noise)
 
-    def sample(self, obs: Tensor, latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return a reparameterised action ``[..., A]`` and its log-probability ``[...]``."""
+    def sample(self, obs: Tensor, latent: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the action ``[..., A]`` that standard normal noise ``[..., A]`` picks, and its log-probability."""
         mean, log_std = self(obs, latent)
-        noise = _noise_like(mean, generator)
         raw = mean + log_std.exp() * noise
         return torch.tanh(raw), tanh_gaussian_log_prob(raw, noise, log_std)
 
@@ -50,10 +50,6 @@ def tanh_gaussian_log_prob(raw: Tensor, noise: Tensor, log_std: Tensor) -> Tenso
     gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2.0 * math.pi)
     squash = 2.0 * (math.log(2.0) - raw - F.softplus(-2.0 * raw))
     return (gaussian - squash).sum(dim=-1)
-
-
-def _noise_like(mean: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
 
 
 class TwinCritic(nn.Module):
@@ -82,7 +78,7 @@ class TwinCritic(nn.Module):
             if self.norms is not None:
                 value = self.norms[index](value)
             value = torch.relu(value)
-        return self.layers[-1](value).squeeze(-1)
+        return self.layers[-1](value).squeeze(-1).float()
 
 
 class TwinLinear(nn.Module):

@@ -109,6 +109,7 @@ class TrainingConfig(Section):
     )  # per step; tasks with worse ones are not given (not in the paper; relabelling.py)
     evaluate_every: Positive = 10
     checkpoint_every: Positive = 10
+    fast: bool = False  # compiled regions with bfloat16 products: other last digits (fast.py); needs a C++ compiler
     task_change_steps: Positive = 100  # in the non-stationary evaluation of the report
 
 

@@ -20,7 +20,7 @@ class Decoder(nn.Module):
     def forward(self, obs: Tensor, action: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Read normalised obs ``[..., D]``, normalised action ``[..., A]`` and z ``[..., L]``."""
         inputs = torch.cat([obs, action, latent], dim=-1)
-        return self.next_obs(inputs), self.reward(inputs).squeeze(-1)
+        return self.next_obs(inputs).float(), self.reward(inputs).squeeze(-1).float()
 
 
 def mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Sequential:

@@ -11,7 +11,7 @@ moment. Terms are means over the batch. Gradients of the policy never arrive her
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +20,22 @@ from torch.nn import functional as F
 
 from envs.tasks import TaskSet
 from tigr_core.config import InferenceConfig
-from tigr_core.mixture import MixturePosterior
+from tigr_core.fast import with_bfloat16
 from tigr_core.model import TaskInferenceModel
 from tigr_core.replay import Context, ReplayBuffer
 from tigr_core.task_code import TaskCode
 
 INITIAL_RECONSTRUCTION_WEIGHT = 1.0 / 3.0
+
+
+class Targets(NamedTuple):
+    """B contexts as the encoder has read them, and what the decoder has to say of each."""
+
+    hidden: Tensor  # [B, H] state of the GRU
+    decoded: Tensor  # [B, M, X] normalised transitions to reconstruct
+    weight: Tensor  # [B, M] of each, sums to 1 over M
+    base_task: Tensor  # [B] int64
+    parameter: Tensor  # [B, P]
 
 
 class InferenceLearner:
@@ -39,6 +49,7 @@ class InferenceLearner:
         *,
         rng: np.random.Generator,
         generator: torch.Generator,
+        fast: bool = False,
     ) -> None:
         self.model, self.config, self.rng, self.generator = model, config, rng, generator
         self.task_code = None
@@ -46,6 +57,7 @@ class InferenceLearner:
             self.task_code = TaskCode(tasks, model.config.latent_dim, model.normaliser.mean.device)
         self.state_weight = self.reward_weight = INITIAL_RECONSTRUCTION_WEIGHT
         self.steps = 0
+        self._terms = with_bfloat16(self.terms, model.normaliser.mean.device) if fast else self.terms
         self._streams: Tensor | None = None  # GRU states at which endless training streams have arrived, [B // 2, H]
         groups = [
             {"params": list(model.encoder.parameters()), "lr": config.encoder_learning_rate},
@@ -76,25 +88,64 @@ class InferenceLearner:
 
     def loss(self, replay: ReplayBuffer, *, validation: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss on a fresh batch of contexts and its terms."""
-        if self.model.config.context == "window":
-            return self._window_loss(replay, validation)
-        return self._stream_loss(replay, validation)
+        draw = self._draw_windows if self.model.config.context == "window" else self._draw_sequences
+        targets = draw(replay, validation)
+        components, latent_dim = self.model.config.num_components, self.model.config.latent_dim
+        noise = torch.randn(
+            (len(targets.hidden), components, latent_dim), generator=self.generator, device=targets.hidden.device
+        )
+        terms = self._terms(targets, noise)
+        loss = sum((self._weights[name] * value for name, value in terms.items()), start=noise.new_zeros(()))
+        return loss, {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
 
-    def _window_loss(self, replay: ReplayBuffer, validation: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    @property
+    def _weights(self) -> dict[str, float]:
+        """The weight of each term of the loss."""
+        config = self.config
+        return {
+            "state": self.state_weight,
+            "reward": self.reward_weight,
+            "kl": config.kl_weight,
+            "separation": config.separation_weight,
+            "sparsity": config.sparsity_weight,
+            "supervision": config.supervision_weight,
+            "anchor": config.anchor_weight,
+        }
+
+    def terms(self, targets: Targets, noise: Tensor) -> dict[str, Tensor]:
+        """Return the terms of the loss, unweighted; `noise` ``[B, K, L]`` picks each z_k."""
+        posterior = self.model.encoder.posterior(targets.hidden)
+        latent = posterior.sample(noise)
+        state, reward = self._reconstruction_errors(
+            targets.decoded, latent.unsqueeze(1).expand(*targets.decoded.shape[:2], -1)
+        )
+        kl = posterior.kl_to_prior().mean()
+        supervision = anchor = kl.new_zeros(())
+        if self.config.supervision_weight > 0.0:
+            supervision = F.cross_entropy(posterior.logits, targets.base_task)
+        if self.task_code is not None:
+            code = self.task_code(targets.base_task, targets.parameter)
+            anchor = (latent - code).square().sum(dim=-1).mean()
+        return {
+            "state": (state * targets.weight).sum(dim=1).mean(),
+            "reward": (reward * targets.weight).sum(dim=1).mean(),
+            "kl": kl,
+            "separation": posterior.separation().mean(),
+            "sparsity": latent.abs().sum(dim=-1).mean(),
+            "supervision": supervision,
+            "anchor": anchor,
+        }
+
+    def _draw_windows(self, replay: ReplayBuffer, validation: bool) -> Targets:
         config, model = self.config, self.model
         context, mask = replay.sample_windows(
             config.batch_size, model.config.context_length, self.rng, validation=validation
         )
         x = self._normalised(context) * mask.unsqueeze(-1)
-        posterior = model.encoder.posterior(model.encoder.hidden_windows(x))
-        latent = posterior.sample(self.generator).unsqueeze(1).expand(*mask.shape, -1)
-        state_error, reward_error = self._reconstruction_errors(x, latent)
-        weight = mask / mask.sum(dim=1, keepdim=True)
-        state, reward = ((e * weight).sum(dim=1).mean() for e in (state_error, reward_error))
-        labels = context.base_task[:, -1], context.parameter[:, -1]
-        return self._total(state, reward, posterior, latent[:, 0], *labels)
+        hidden, weight = model.encoder.hidden_windows(x), mask / mask.sum(dim=1, keepdim=True)
+        return Targets(hidden, x, weight, context.base_task[:, -1], context.parameter[:, -1])
 
-    def _stream_loss(self, replay: ReplayBuffer, validation: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def _draw_sequences(self, replay: ReplayBuffer, validation: bool) -> Targets:
         config, model = self.config, self.model
         sequences = max(1, config.batch_size // config.targets_per_sequence)
         context = replay.sample_sequences(
@@ -109,15 +160,11 @@ class InferenceLearner:
             self._streams = hidden[: sequences // 2, -1].detach()
             # A stream that goes on knows another task until it has seen a transition of its new segment.
             seen = torch.where(rows < sequences // 2, seen.clamp_min(1), seen)
-        posterior = model.encoder.posterior(hidden[rows, seen])
-        latent = posterior.sample(self.generator)
         last = (seen - 1).clamp_min(0)  # the segment of a target is that of the last transition it has seen
         decoded = self._draw_decoded(context.segment_start[rows, last], context.segment_end[rows, last])
-        state_error, reward_error = self._reconstruction_errors(
-            x[rows.unsqueeze(1), decoded], latent.unsqueeze(1).expand(*decoded.shape, -1)
-        )
+        weight = x.new_full(decoded.shape, 1.0 / decoded.shape[1])
         labels = context.base_task[rows, last], context.parameter[rows, last]
-        return self._total(state_error.mean(), reward_error.mean(), posterior, latent, *labels)
+        return Targets(hidden[rows, seen], x[rows.unsqueeze(1), decoded], weight, *labels)
 
     def _start_states(self, x: Tensor) -> Tensor:
         """Return the GRU states to start from, ``[B, H]``: half of the sequences go on with the last step's streams.
@@ -154,35 +201,6 @@ class InferenceLearner:
         obs, action, reward, next_obs = x.split(sizes, dim=-1)
         predicted_obs, predicted_reward = self.model.decoder(obs, action, latent)
         return (predicted_obs - next_obs).square().mean(dim=-1), (predicted_reward - reward.squeeze(-1)).square()
-
-    def _total(
-        self,
-        state: Tensor,
-        reward: Tensor,
-        posterior: MixturePosterior,
-        latent: Tensor,
-        label: Tensor,
-        parameter: Tensor,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        config = self.config
-        kl, sparsity = posterior.kl_to_prior().mean(), latent.abs().sum(dim=-1).mean()
-        separation = posterior.separation().mean()
-        supervision = F.cross_entropy(posterior.logits, label) if config.supervision_weight > 0.0 else kl.new_zeros(())
-        anchor = kl.new_zeros(())
-        if self.task_code is not None:
-            anchor = (latent - self.task_code(label, parameter)).square().sum(dim=-1).mean()
-        loss = (
-            self.state_weight * state
-            + self.reward_weight * reward
-            + config.kl_weight * kl
-            + config.separation_weight * separation
-            + config.sparsity_weight * sparsity
-            + config.supervision_weight * supervision
-            + config.anchor_weight * anchor
-        )
-        terms = {"loss": loss, "state": state, "reward": reward, "kl": kl, "separation": separation}
-        terms |= {"sparsity": sparsity, "supervision": supervision, "anchor": anchor}
-        return loss, {name: value.detach() for name, value in terms.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs beside the model."""

@@ -23,7 +23,7 @@ class MixturePosterior:
     @classmethod
     def from_head(cls, output: Tensor, num_components: int, latent_dim: int) -> MixturePosterior:
         """Split the head's output ``[..., K * (2 L + 1)]`` into mean, softplus std and logit of each component."""
-        parts = output.unflatten(-1, (num_components, 2 * latent_dim + 1))
+        parts = output.float().unflatten(-1, (num_components, 2 * latent_dim + 1))
         mean, pre_std, logit = parts.split([latent_dim, latent_dim, 1], dim=-1)
         return cls(logits=logit.squeeze(-1), mean=mean, std=F.softplus(pre_std))
 
@@ -41,9 +41,11 @@ class MixturePosterior:
         """z = sum_k w_k mean_k, ``[..., L]``: the latent to act on."""
         return (self.weights.unsqueeze(-1) * self.mean).sum(dim=-2)
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """z = sum_k w_k z_k with z_k ~ N(mean_k, std_k^2), reparameterised, ``[..., L]``: the latent to train on."""
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+    def sample(self, noise: Tensor) -> Tensor:
+        """z = sum_k w_k z_k with z_k = mean_k + std_k noise_k, ``[..., L]``: the latent to train on.
+
+        Noise ``[..., K, L]`` is standard normal.
+        """
         return (self.weights.unsqueeze(-1) * (self.mean + self.std * noise)).sum(dim=-2)
 
     @property

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tigr_core.actor_critic import TwinCritic
 from tigr_core.config import SACConfig
+from tigr_core.fast import compiled_with_bfloat16
 from tigr_core.model import TaskInferenceModel
 from tigr_core.replay import ReplayBuffer
 from tigr_core.stop import AskStop, give_way, never
@@ -103,7 +104,9 @@ class TransitionView:
 class SACLearner:
     """Owns critics, target critics, temperature and their optimisers; trains the model's actor."""
 
-    def __init__(self, model: TaskInferenceModel, config: SACConfig, *, generator: torch.Generator) -> None:
+    def __init__(
+        self, model: TaskInferenceModel, config: SACConfig, *, generator: torch.Generator, fast: bool = False
+    ) -> None:
         self.actor, self.config, self.generator = model.actor, config, generator
         device = model.normaliser.mean.device
         sizes = (model.obs_dim, model.config.latent_dim, model.action_dim, model.config.policy_hidden)
@@ -119,6 +122,11 @@ class SACLearner:
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.critic_learning_rate, fused=True)
         self.temperature_optimiser = torch.optim.Adam([self.log_temperature], lr=config.temperature_learning_rate)
         self.steps = 0
+        self._critic_loss, self._actor_loss = self.critic_loss, self.actor_loss
+        if fast:
+            self._critic_loss, self._actor_loss = (
+                compiled_with_bfloat16(f, device) for f in (self.critic_loss, self.actor_loss)
+            )
 
     @property
     def temperature(self) -> Tensor:
@@ -137,16 +145,29 @@ class SACLearner:
         self.steps += 1
         return metrics
 
+    def critic_loss(self, batch: TransitionBatch, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the critics' loss and their values ``[2, B]``."""
+        value = self.critic(batch.obs, batch.critic_latent, batch.action)
+        return (value - self.target(batch, noise)).square().mean(dim=1).sum(), value
+
     @torch.no_grad()
-    def target(self, batch: TransitionBatch) -> Tensor:
-        """Return the critics' target y, ``[B]``."""
-        action, log_prob = self.actor.sample(batch.next_obs, batch.next_latent, self.generator)
+    def target(self, batch: TransitionBatch, noise: Tensor) -> Tensor:
+        """Return the critics' target y, ``[B]``; `noise` ``[B, A]`` picks the next action."""
+        action, log_prob = self.actor.sample(batch.next_obs, batch.next_latent, noise)
         value = self.target_critic(batch.next_obs, batch.next_critic_latent, action).amin(dim=0)
         return batch.reward + self.config.discount * (1.0 - batch.terminated) * (value - self.temperature * log_prob)
 
+    def actor_loss(self, batch: TransitionBatch, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the actor's loss and the log-probabilities ``[B]`` of its actions."""
+        action, log_prob = self.actor.sample(batch.obs, batch.latent, noise)
+        value = self.critic(batch.obs, batch.critic_latent, action).amin(dim=0)
+        return (self.temperature * log_prob - value).mean(), log_prob
+
+    def _noise(self, batch: TransitionBatch) -> Tensor:
+        return torch.randn(batch.action.shape, generator=self.generator, device=batch.action.device)
+
     def _critic_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
-        value = self.critic(batch.obs, batch.critic_latent, batch.action)
-        loss = (value - self.target(batch)).square().mean(dim=1).sum()
+        loss, value = self._critic_loss(batch, self._noise(batch))
         self.critic_optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.critic_optimiser.step()
@@ -154,8 +175,7 @@ class SACLearner:
 
     def _actor_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
         self.critic.requires_grad_(False)  # its gradients would be thrown away
-        action, log_prob = self.actor.sample(batch.obs, batch.latent, self.generator)
-        loss = (self.temperature * log_prob - self.critic(batch.obs, batch.critic_latent, action).amin(dim=0)).mean()
+        loss, log_prob = self._actor_loss(batch, self._noise(batch))
         self.actor_optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.actor_optimiser.step()

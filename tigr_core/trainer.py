@@ -110,10 +110,15 @@ class Trainer:
             torch.manual_seed(config.seed)
             model = TaskInferenceModel(config.model, len(self.robot.observation), len(self.robot.actuators))
             self.model = model.to(self.device)
-            self.sac = SACLearner(self.model, config.sac, generator=self.generator)
+            self.sac = SACLearner(self.model, config.sac, generator=self.generator, fast=config.training.fast)
         self.acting_model = self.model if self.device.type == "cpu" else copy.deepcopy(self.model).cpu()
         self.inference = InferenceLearner(
-            self.model, config.inference, self.task_set, rng=self.rng, generator=self.generator
+            self.model,
+            config.inference,
+            self.task_set,
+            rng=self.rng,
+            generator=self.generator,
+            fast=config.training.fast,
         )
         self.critic_code = None
         if config.sac.critic_sees_task:
