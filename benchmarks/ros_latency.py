@@ -39,6 +39,7 @@ from tigr_ros import messages, qos
 from tigr_ros.control_step import ControlStep
 from tigr_ros.demo import node_command
 from tigr_ros.pairing import Input, State
+from tigr_ros.process import avoid_shared_memory
 from tigr_ros.safety import SafetyConfig, SafetyLayer
 
 CONTEXTS = ("stream", "window")
@@ -79,10 +80,10 @@ class PlayedRobot(Node):
 
     def __init__(self, spec: RobotSpec) -> None:
         super().__init__("played_robot")
-        self.spec, faults = spec, qos.QosFaults()
-        self._states = qos.create_publisher(self, JointState, "joint_states", qos.STATE, faults)
-        self._rewards = qos.create_publisher(self, Float64, "reward", qos.STATE, faults)
-        qos.create_subscription(self, Float64MultiArray, "commands", self._on_command, qos.COMMAND, faults)
+        self.spec = spec
+        self._states = qos.create_publisher(self, JointState, "joint_states", qos.STATE)
+        self._rewards = qos.create_publisher(self, Float64, "reward", qos.STATE)
+        qos.create_subscription(self, Float64MultiArray, "commands", self._on_command, qos.COMMAND)
         self._rng = np.random.default_rng(0)
         self.sent_s: dict[int, float] = {}
         self.latency_s: dict[int, float] = {}
@@ -191,6 +192,7 @@ def main() -> None:
     os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     torch.set_num_threads(1)
+    avoid_shared_memory()
     rclpy.init()
     where, bundle = machine(), load_bundle(arguments.bundle)
     rows = [

@@ -23,7 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tigr_core.bundle import load_bundle
+from tigr_ros import qos
 from tigr_ros.demo import node_command
+from tigr_ros.process import avoid_shared_memory
 
 SETTLED_S = 60.0
 SAMPLE_S = 10.0
@@ -41,7 +43,7 @@ class Listener(Node):
     def __init__(self) -> None:
         super().__init__("soak")
         self.values: dict[str, dict[str, str]] = {}
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._hear, 10)
+        qos.create_subscription(self, DiagnosticArray, "/diagnostics", self._hear, qos.STATE)
 
     def _hear(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -60,6 +62,7 @@ def main() -> None:
     speed = arguments.rate * load_bundle(arguments.bundle).robot.control_dt
     simulator = {"env": arguments.bundle, "rate": speed, "publish_clock": "true", "task_change": "every_seconds:10.0"}
     policy = {"bundle": arguments.bundle, "autostart": "true", "use_sim_time": "true", "rate_limit": 1.0}
+    avoid_shared_memory()
     rclpy.init()
     listener = Listener()
     processes = {

@@ -3,28 +3,48 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import itertools
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 
 from tigr_ros import qos
 from tigr_ros.demo import node_command
+from tigr_ros.process import avoid_shared_memory
 
 LIMIT_S = 40.0  # for anything to happen: the machine may be busy
 STOP_S = 2.0  # for a node to end, as promised; tested on its own, with the machine's business added
+NUM_DOMAINS = 100  # above, DDS ports meet those that the system gives away
 _numbers = itertools.count(os.getpid() * 10)
+
+
+def reserve_domain() -> tuple[int, IO[str]]:
+    """Return a ROS domain that is free on this machine, and the file that reserves it until its last holder has ended.
+
+    A process that inherits the file is a holder: what an interrupted test run has left behind does not disturb another.
+    """
+    for _ in range(NUM_DOMAINS):
+        number = next(_numbers) % NUM_DOMAINS + 1
+        with contextlib.suppress(OSError):
+            file = (Path(tempfile.gettempdir()) / f"tigr_ros_test_domain_{number}").open("a")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return number, file
+    raise RuntimeError(f"found all of {NUM_DOMAINS} ROS domains in use by tests, fix: end processes they left behind")
 
 
 class Graph:
@@ -32,12 +52,14 @@ class Graph:
 
     def __init__(self, room: Path) -> None:
         self.room = room
-        self.domain = next(_numbers) % 100 + 1  # above, DDS ports meet those that the system gives away
+        self.domain, self._reservation = reserve_domain()
+        avoid_shared_memory()
         self.environment = os.environ | {"ROS_DOMAIN_ID": str(self.domain)}
         self._processes: list[subprocess.Popen[bytes]] = []
         self._context = Context()
         self._context.init(domain_id=self.domain)
-        self.node = Node("test", context=self._context, use_global_arguments=False)
+        self._nodes: list[Node] = []
+        self.node = self.add_node("test")
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
 
@@ -47,10 +69,17 @@ class Graph:
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.kill()
-            process.wait()
+            process.wait(LIMIT_S)
         self._executor.shutdown()
-        self.node.destroy_node()
+        for node in self._nodes:
+            node.destroy_node()
         self._context.try_shutdown()
+        self._reservation.close()
+
+    def add_node(self, name: str, namespace: str = "") -> Node:
+        """Make a node in this process, which lives as long as the graph."""
+        self._nodes.append(Node(name, context=self._context, namespace=namespace, use_global_arguments=False))
+        return self._nodes[-1]
 
     def start(self, name: str, *arguments: str, **parameters: Any) -> subprocess.Popen[bytes]:
         """Start a node of the package in a process; `arguments` follow ``--ros-args``. See `output`."""
@@ -61,7 +90,12 @@ class Graph:
         """Start a command in this domain."""
         with (self.room / name).open("ab") as file:
             process = subprocess.Popen(
-                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
+                command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                pass_fds=[self._reservation.fileno()],
             )
         self._processes.append(process)
         return process
@@ -86,8 +120,12 @@ class Graph:
     def listen(self, kind: type, topic: str, profile: QoSProfile = qos.STATE) -> list[Any]:
         """Subscribe; the list grows while `wait` takes in messages."""
         heard: list[Any] = []
-        self.node.create_subscription(kind, topic, heard.append, profile)
+        self.node.create_subscription(kind, topic, heard.append, profile, event_callbacks=qos.NO_SUBSCRIPTION_EVENTS)
         return heard
+
+    def publisher(self, kind: type, topic: str, profile: QoSProfile) -> Publisher[Any]:
+        """Create a publisher of the test."""
+        return self.node.create_publisher(kind, topic, profile, event_callbacks=qos.NO_PUBLISHER_EVENTS)
 
     def call(self, kind: Any, name: str, request: Any = None) -> Any:
         """Call a service and return its response."""

@@ -96,9 +96,8 @@ class Robot:
 
     def __init__(self, graph: Graph, spec: RobotSpec) -> None:
         self._graph, self.spec = graph, spec
-        faults = qos.QosFaults()
-        self._states = qos.create_publisher(graph.node, JointState, "joint_states", qos.STATE, faults)
-        self._rewards = qos.create_publisher(graph.node, Float64, "reward", qos.STATE, faults)
+        self._states = qos.create_publisher(graph.node, JointState, "joint_states", qos.STATE)
+        self._rewards = qos.create_publisher(graph.node, Float64, "reward", qos.STATE)
         self.period_ns = round(spec.control_dt * 1e9)
         self.stamp_ns = 0
         self.reward: float | None = -1.0

@@ -292,7 +292,7 @@ def test_a_replaced_bundle_is_noticed_and_loaded_at_the_next_configure(
 
 
 def test_time_that_jumps_back_empties_the_context_and_goes_on(graph: Graph, robot: Robot, bundle_path: Path) -> None:
-    clock = qos.create_publisher(graph.node, Clock, "/clock", qos.STATE, qos.QosFaults())
+    clock = graph.publisher(Clock, "/clock", qos.STATE)
 
     def stamp(message: JointState) -> None:
         clock.publish(Clock(clock=message.header.stamp))
@@ -315,7 +315,7 @@ def test_time_that_jumps_back_empties_the_context_and_goes_on(graph: Graph, robo
 
 def test_a_shadow_commands_nobody(graph: Graph, robot: Robot, bundle: Bundle, bundle_path: Path) -> None:
     commands = graph.listen(Float64MultiArray, "commands")
-    driver = qos.create_publisher(graph.node, Float64MultiArray, "commands", qos.COMMAND, qos.QosFaults())
+    driver = graph.publisher(Float64MultiArray, "commands", qos.COMMAND)
     policy = Policy(graph, bundle_path, shadow=True)
     names = messages.actuator_names(bundle.robot)
     robot.alter = lambda message: driver.publish(
@@ -346,9 +346,9 @@ def test_commands_may_be_joint_states_by_name(graph: Graph, robot: Robot, bundle
 
 def test_ends_that_cannot_hear_each_other_are_an_error_not_silence(graph: Graph, bundle_path: Path) -> None:
     unreliable = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-    graph.node.create_publisher(Float64, "reward", unreliable)
+    graph.publisher(Float64, "reward", unreliable)
     policy = Policy(graph, bundle_path, "-p", "qos_overrides./reward.subscription.reliability:=reliable")
-    policy.says(ERROR, "incompatible QoS on reward: reliability")
+    policy.says(ERROR, "incompatible QoS on /reward: reliability")
 
 
 def test_wrong_parameters_are_refused_with_a_reason(graph: Graph, bundle_path: Path, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class Driver:
         self.states: list[JointState] = graph.listen(JointState, "joint_states")
         self.rewards: list[Float64] = graph.listen(Float64, "reward")
         self.diagnostics: list[DiagnosticArray] = graph.listen(DiagnosticArray, "/diagnostics")
-        self.commands = graph.node.create_publisher(Float64MultiArray, "commands", qos.COMMAND)
+        self.commands = graph.publisher(Float64MultiArray, "commands", qos.COMMAND)
 
     def connect(self) -> None:
         self.graph.wait(
@@ -201,7 +201,7 @@ def test_in_lock_step_a_late_comer_is_sent_the_waiting_state(graph: Graph) -> No
     first.send((0.01, 0.0))
     first.next_state()
     # Another end on the topic is somebody new, under whatever name.
-    graph.node.create_publisher(Float64MultiArray, "commands", qos.COMMAND)
+    graph.publisher(Float64MultiArray, "commands", qos.COMMAND)
     assert stamps([first.next_state()]) == [2 * PERIOD_NS]
 
 
@@ -257,13 +257,15 @@ def test_bad_commands_are_refused_and_counted(graph: Graph) -> None:
     assert all(state.effort.tolist() == [0.0, 0.0] for state in driver.states)
 
 
-def test_incompatible_qos_is_an_error_in_diagnostics(graph: Graph) -> None:
+def test_incompatible_qos_is_an_error_in_diagnostics_while_it_lasts(graph: Graph) -> None:
     driver = Driver(graph)
     graph.start("sim_node", env=ENV_ID)
     best_effort = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-    graph.node.create_publisher(Float64MultiArray, "commands", best_effort)
-    status = driver.status("incompatible QoS on commands: reliability")
+    publisher = graph.publisher(Float64MultiArray, "commands", best_effort)
+    status = driver.status("incompatible QoS on /commands: reliability")
     assert status.level == DiagnosticStatus.ERROR
+    graph.node.destroy_publisher(publisher)
+    driver.status("no commands")
 
 
 def test_qos_can_be_overridden(graph: Graph) -> None:
@@ -271,7 +273,9 @@ def test_qos_can_be_overridden(graph: Graph) -> None:
     driver_faults: list[DiagnosticArray] = graph.listen(DiagnosticArray, "/diagnostics")
     graph.start("sim_node", "-p", "qos_overrides./joint_states.publisher.reliability:=best_effort", env=ENV_ID)
     graph.wait(
-        lambda: [s for m in driver_faults for s in m.status if "incompatible QoS on joint_states" in s.message],
+        lambda: [
+            s for m in driver_faults for s in m.status if "incompatible QoS on /joint_states: reliability" in s.message
+        ],
         "a reliable subscription that does not fit any more",
     )
     assert not states

@@ -107,14 +107,14 @@ class Demo(Node):
         print(f"\n{self._line.summary()}")
 
     def _listen(self) -> None:
-        faults, line = qos.QosFaults(), self._line
+        line = self._line
         for kind, topic, callback, profile in (
             (String, "task", line.on_task, qos.LATCHED),
             (Float64MultiArray, "task_info", line.on_task_info, qos.SENSOR),
             (Float64MultiArray, "policy_node/task_probabilities", line.on_probabilities, qos.SENSOR),
             (DiagnosticArray, "/diagnostics", line.on_diagnostics, qos.SENSOR),
         ):
-            qos.create_subscription(self, kind, topic, callback, profile, faults)
+            qos.create_subscription(self, kind, topic, callback, profile)
 
     def _show(self) -> None:
         for name, process in self._processes.items():

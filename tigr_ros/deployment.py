@@ -16,7 +16,7 @@ from std_msgs.msg import Float64MultiArray
 
 from tigr_core.bundle import load_bundle
 from tigr_core.errors import UserError
-from tigr_ros import messages, qos
+from tigr_ros import messages
 from tigr_ros.control_loop import ControlLoop, LoopConfig
 from tigr_ros.control_step import ControlStep
 from tigr_ros.pairing import State
@@ -32,7 +32,6 @@ class Deployment:
         values: parameters of `policy_node`.
         joints: the robot's joints as they came last, if any came.
         latched: what an earlier deployment left latched.
-        faults: counts mismatches of QoS.
 
     Raises:
         UserError: the bundle cannot be used, or not with these joints.
@@ -45,7 +44,6 @@ class Deployment:
         *,
         joints: JointState | None,
         latched: Reason | None,
-        faults: qos.QosFaults,
     ) -> None:
         if not values["bundle"]:
             raise UserError(
@@ -67,9 +65,7 @@ class Deployment:
             generator.seed()
         step = ControlStep(bundle, self._safety, shadow=values["shadow"], generator=generator)
         as_joint_state = values["command_type"] == "joint_state"
-        self.outputs = PolicyOutputs(
-            node, bundle, as_joint_state=as_joint_state, shadow=values["shadow"], faults=faults
-        )
+        self.outputs = PolicyOutputs(node, bundle, as_joint_state=as_joint_state, shadow=values["shadow"])
         simulated_time = node.get_parameter("use_sim_time").value
         self.loop = ControlLoop(
             step,

@@ -129,7 +129,6 @@ class PolicyNode(LifecycleNode):
         super().__init__("policy_node")
         self._values = declare(self, PARAMETERS)
         self.refusal = ""  # why the last transition failed
-        self._faults = qos.QosFaults()
         self._deployed: Deployment | None = None
         self._latched: Reason | None = None  # outlives the deployment
         self._joints: JointState | None = None  # what came last, for configure to check
@@ -141,7 +140,7 @@ class PolicyNode(LifecycleNode):
             "~/reset_context": self._reset_context,
         }.items():
             self.create_service(Trigger, name, answer)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = qos.create_publisher(self, DiagnosticArray, "/diagnostics", qos.STATE)
         # These timers go on where simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._diagnose, clock=steady)
@@ -156,9 +155,7 @@ class PolicyNode(LifecycleNode):
         self.refusal = ""
         if self._joints is None:
             self.get_logger().warning("no joint_states yet: whether the joints fit will show when they come")
-        self._deployed = Deployment(
-            self, self._values.snapshot(), joints=self._joints, latched=self._latched, faults=self._faults
-        )
+        self._deployed = Deployment(self, self._values.snapshot(), joints=self._joints, latched=self._latched)
 
     @logged
     def on_activate(self) -> None:
@@ -194,10 +191,10 @@ class PolicyNode(LifecycleNode):
     def _subscribe(self) -> None:
         """Listen from the start: configure checks the joints, and in lock-step a state waits for its answer."""
         profile = qos.STATE if self._values["lock_step"] else qos.SENSOR
-        qos.create_subscription(self, JointState, "joint_states", self._on_joint_states, profile, self._faults)
-        qos.create_subscription(self, Float64, "reward", self._on_reward, profile, self._faults)
+        qos.create_subscription(self, JointState, "joint_states", self._on_joint_states, profile)
+        qos.create_subscription(self, Float64, "reward", self._on_reward, profile)
         if self._values["shadow"]:
-            qos.create_subscription(self, Float64MultiArray, "commands", self._on_command, qos.COMMAND, self._faults)
+            qos.create_subscription(self, Float64MultiArray, "commands", self._on_command, qos.COMMAND)
 
     def _on_joint_states(self, message: JointState) -> None:
         self._joints = message
@@ -262,7 +259,7 @@ class PolicyNode(LifecycleNode):
         deployed = self._deployed
         general = Surroundings(
             refusal=self.refusal,
-            qos_faults=str(self._faults),
+            mismatches=qos.mismatches(self),
             latched=self._latched,
             joints=tuple(self._joints.name) if self._joints is not None else (),
         )

@@ -30,12 +30,9 @@ class PolicyOutputs:
         bundle: the policy.
         as_joint_state: command as JointState by joint name instead of Float64MultiArray in actuator order.
         shadow: publish to `shadow_commands`.
-        faults: counts mismatches of QoS.
     """
 
-    def __init__(
-        self, node: Node, bundle: Bundle, *, as_joint_state: bool, shadow: bool, faults: qos.QosFaults
-    ) -> None:
+    def __init__(self, node: Node, bundle: Bundle, *, as_joint_state: bool, shadow: bool) -> None:
         self._node, self._robot, self._info = node, bundle.robot, bundle.info
         self._as_joint_state, self._shadow = as_joint_state, shadow
         self._latent_labels = tuple(f"z{i}" for i in range(bundle.info.model.latent_dim))
@@ -43,7 +40,7 @@ class PolicyOutputs:
         self._estimate: TaskEstimate | None = None
 
         def publisher(kind: type, topic: str, profile: Any = qos.STATE) -> Any:
-            return qos.create_publisher(node, kind, topic, profile, faults)
+            return qos.create_publisher(node, kind, topic, profile)
 
         command_type = JointState if as_joint_state else Float64MultiArray
         self._commands = publisher(command_type, "shadow_commands" if shadow else "commands", qos.COMMAND)

@@ -19,7 +19,7 @@ class Surroundings:
     """What the node knows besides its loop."""
 
     refusal: str  # why the last transition failed
-    qos_faults: str
+    mismatches: str  # of QoS
     latched: Reason | None
     joints: tuple[str, ...]  # that were heard of last
     state: str = "unconfigured"  # of the life cycle
@@ -66,8 +66,8 @@ def _values(now: LoopStatistics) -> dict[str, object]:
 
 def _judge(around: Surroundings, now: LoopStatistics | None, before: LoopStatistics | None) -> tuple[bytes, str]:
     """Return level and message of the worst there is."""
-    if around.qos_faults:
-        return DiagnosticStatus.ERROR, around.qos_faults
+    if around.mismatches:
+        return DiagnosticStatus.ERROR, around.mismatches
     if around.refusal:
         return DiagnosticStatus.ERROR, around.refusal
     if around.latched:

@@ -10,19 +10,25 @@
 | LATCHED_STATE | states that a late joiner has to know      | reliable    | 10    | transient local |
 
 History, depth and reliability of every topic can be changed with the standard parameters
-``qos_overrides.<topic>.publisher.reliability`` and the like. Ends that do not fit together are counted in `QosFaults`.
+``qos_overrides.<topic>.publisher.reliability`` and the like. Ends that do not fit together are found by `mismatches`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import copy
+from itertools import product
 from typing import Any
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSDurabilityPolicy, QoSPolicyKind, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import (
+    QoSCompatibility,
+    QoSDurabilityPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+    qos_check_compatible,
+)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
@@ -39,67 +45,74 @@ COMMAND = QoSProfile(depth=1)
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 LATCHED_STATE = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 
+# Fast DDS may lock a process up for good while rclpy takes an event, and its defaults would take some.
+NO_PUBLISHER_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
+NO_SUBSCRIPTION_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 
-class QosFaults:
-    """Counts the publishers and subscriptions of others that a topic's QoS keeps from hearing each other."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def __bool__(self) -> bool:
-        return bool(self._counts)
-
-    def __str__(self) -> str:
-        """Say which topics, for a diagnostics message; empty if none."""
-        return "; ".join(f"{what} ({count})" for what, count in sorted(self._counts.items()))
-
-    def callback(self, topic: str) -> Callable[[Any], None]:
-        """Return the event callback for a topic."""
-
-        def count(event: Any) -> None:
-            policy = QoSPolicyKind(event.last_policy_kind).name.lower()
-            self._counts[f"incompatible QoS on {topic}: {policy}"] += event.total_count_change
-
-        return count
+POLICIES = ("reliability", "durability", "deadline", "liveliness", "liveliness_lease_duration")
 
 
-def create_publisher(node: Node, kind: type, topic: str, profile: QoSProfile, faults: QosFaults) -> Publisher[Any]:
-    """Create a publisher whose QoS can be overridden and whose mismatches are counted.
+def create_publisher(node: Node, kind: type, topic: str, profile: QoSProfile) -> Publisher[Any]:
+    """Create a publisher whose QoS can be overridden; raises `UserError` for an override that is none."""
 
-    Raises `UserError` for an override that is none.
-    """
-    callbacks = PublisherEventCallbacks(incompatible_qos=faults.callback(topic))
-    return _overridable(node.create_publisher, kind, topic, profile, callbacks)
+    def create(profile: QoSProfile, **options: Any) -> Publisher[Any]:
+        return node.create_publisher(kind, topic, profile, event_callbacks=NO_PUBLISHER_EVENTS, **options)
+
+    return _overridable(create, topic, profile)
 
 
 def create_subscription(
-    node: Node, kind: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile, faults: QosFaults
+    node: Node, kind: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile
 ) -> Subscription[Any]:
     """Create a subscription; otherwise as `create_publisher`."""
-    callbacks = SubscriptionEventCallbacks(incompatible_qos=faults.callback(topic))
 
-    def create(kind: type, topic: str, profile: QoSProfile, **options: Any) -> Subscription[Any]:
-        return node.create_subscription(kind, topic, callback, profile, **options)
+    def create(profile: QoSProfile, **options: Any) -> Subscription[Any]:
+        return node.create_subscription(
+            kind, topic, callback, profile, event_callbacks=NO_SUBSCRIPTION_EVENTS, **options
+        )
 
-    return _overridable(create, kind, topic, profile, callbacks)
+    return _overridable(create, topic, profile)
 
 
-def _overridable(create: Callable[..., Any], kind: type, topic: str, profile: QoSProfile, callbacks: Any) -> Any:
+def _overridable(create: Callable[..., Any], topic: str, profile: QoSProfile) -> Any:
     try:
         # rclpy writes the overrides into the profile it is given.
-        return create(
-            kind,
-            topic,
-            copy(profile),
-            event_callbacks=callbacks,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+        return create(copy(profile), qos_overriding_options=QoSOverridingOptions.with_default_policies())
     except RuntimeError as error:
         raise UserError(
             f"qos_overrides of {topic}: {error}",
             expected="history: keep_last or keep_all, depth: a whole number, reliability: reliable or best_effort",
             fix="mend or remove the override",
         ) from None
+
+
+def mismatches(node: Node) -> str:
+    """Say on which of the node's topics, and by which policies, QoS keeps ends from hearing each other at present.
+
+    For a diagnostics message; empty if there is none.
+    """
+    own = node.get_namespace(), node.get_name()
+    found = set()
+    for topic in {publisher.topic_name for publisher in node.publishers} | {s.topic_name for s in node.subscriptions}:
+        ends = product(node.get_publishers_info_by_topic(topic), node.get_subscriptions_info_by_topic(topic))
+        for publisher, subscription in ends:
+            offered, requested = publisher.qos_profile, subscription.qos_profile
+            if own in _nodes([publisher, subscription]) and not _fit(offered, requested):
+                found |= {f"incompatible QoS on {topic}: {policy}" for policy in _unmet(offered, requested)}
+    return "; ".join(sorted(found))
+
+
+def _unmet(offered: QoSProfile, requested: QoSProfile) -> list[str]:
+    """Return the policies by which a subscription asks for more than a publisher offers."""
+
+    def alone(profile: QoSProfile, policy: str) -> QoSProfile:
+        return QoSProfile(depth=1, **{policy: getattr(profile, policy)})
+
+    return [policy for policy in POLICIES if not _fit(alone(offered, policy), alone(requested, policy))]
+
+
+def _fit(offered: QoSProfile, requested: QoSProfile) -> bool:
+    return bool(qos_check_compatible(offered, requested)[0] != QoSCompatibility.ERROR)
 
 
 def listeners(node: Node, publishers: Sequence[Publisher[Any]], answer_topic: str) -> frozenset[bytes]:

@@ -26,6 +26,7 @@ from envs.spec import RobotSpec
 from envs.tasks import Task
 from tigr_ros import messages, qos
 from tigr_ros.pairing import Input, LockStepPairing, Pairing, RealTimePairing, State
+from tigr_ros.process import avoid_shared_memory
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ class RosEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._fault = ""  # why the last message could not be used
         self._state: State | None = None  # the present one
         self._partners: frozenset[bytes] = frozenset()
+        avoid_shared_memory()
         self._context = Context()
         self._context.init()
         self._node = Node("tigr_env", context=self._context, namespace=namespace, use_global_arguments=False)
@@ -146,14 +148,13 @@ class RosEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             self._context.try_shutdown()
 
     def _create_topics(self) -> None:
-        node, faults = self._node, qos.QosFaults()
+        node = self._node
         profile = qos.STATE if self._lock_step else qos.SENSOR
-        self._faults = faults
-        self._commands = qos.create_publisher(node, Float64MultiArray, "commands", qos.COMMAND, faults)
-        qos.create_subscription(node, JointState, "joint_states", self._on_state, profile, faults)
-        qos.create_subscription(node, Float64, "reward", self._on_reward, profile, faults)
+        self._commands = qos.create_publisher(node, Float64MultiArray, "commands", qos.COMMAND)
+        qos.create_subscription(node, JointState, "joint_states", self._on_state, profile)
+        qos.create_subscription(node, Float64, "reward", self._on_reward, profile)
         if self._simulator is not None:
-            qos.create_subscription(node, Float64MultiArray, "task_info", self._on_task_info, qos.LATCHED_STATE, faults)
+            qos.create_subscription(node, Float64MultiArray, "task_info", self._on_task_info, qos.LATCHED_STATE)
             self._reset_client: Client[Any, Any] = node.create_client(Trigger, f"{self._simulator}/reset")
             self._parameter_client: Client[Any, Any] = node.create_client(
                 SetParametersAtomically, f"{self._simulator}/set_parameters_atomically"
@@ -253,7 +254,7 @@ class RosEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return found
 
     def _timeout(self, missing: str) -> TimeoutError:
-        reasons = [str(self._faults), self._fault]
+        reasons = [qos.mismatches(self._node), self._fault]
         if not self._node.count_publishers("joint_states"):
             reasons.append(f"nobody publishes {self._node.resolve_topic_name('joint_states')}")
         return TimeoutError(

@@ -150,10 +150,8 @@ class SimNode(Node):
         return self._settings["seed"] if self._settings["seed"] >= 0 else None
 
     def _create_topics(self) -> None:
-        self._faults = qos.QosFaults()
-
         def publisher(kind: type, topic: str, profile: QoSProfile) -> Publisher[Any]:
-            return qos.create_publisher(self, kind, topic, profile, self._faults)
+            return qos.create_publisher(self, kind, topic, profile)
 
         self._joint_states = publisher(JointState, "joint_states", qos.STATE)
         self._reward = publisher(Float64, "reward", qos.STATE)
@@ -161,7 +159,7 @@ class SimNode(Node):
         self._task_info = publisher(Float64MultiArray, "task_info", qos.LATCHED_STATE)
         self._diagnostics = publisher(DiagnosticArray, "/diagnostics", qos.STATE)
         self._clock_topic = publisher(ClockMessage, "/clock", qos.STATE) if self._settings["publish_clock"] else None
-        qos.create_subscription(self, Float64MultiArray, "commands", self._on_command, qos.COMMAND, self._faults)
+        qos.create_subscription(self, Float64MultiArray, "commands", self._on_command, qos.COMMAND)
 
     def _create_services(self) -> None:
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -309,8 +307,9 @@ class SimNode(Node):
             return _answer(response, f"step {self._simulation.steps}")
 
     def _publish_diagnostics(self) -> None:
+        mismatches = qos.mismatches(self)
         with self._changed:
-            level, text = self._health()
+            level, text = (DiagnosticStatus.ERROR, mismatches) if mismatches else self._health()
             values = {
                 **self._figures.take(self._spec.control_dt),
                 "command age [periods]": self._held.age_periods,
@@ -324,8 +323,6 @@ class SimNode(Node):
         self._diagnostics.publish(message)
 
     def _health(self) -> tuple[bytes, str]:
-        if self._faults:
-            return DiagnosticStatus.ERROR, str(self._faults)
         if self._paused:
             return DiagnosticStatus.OK, "paused"
         if self._lock_step:

@@ -89,10 +89,8 @@ class TrainNode(Node):
         self._publish_diagnostics()
 
     def _create_topics(self) -> None:
-        self._faults = qos.QosFaults()
-
         def publisher(kind: type, topic: str, profile: QoSProfile) -> Publisher[Any]:
-            return qos.create_publisher(self, kind, topic, profile, self._faults)
+            return qos.create_publisher(self, kind, topic, profile)
 
         every_epoch = QoSProfile(depth=EPOCHS_KEPT, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self._metrics = publisher(Float64MultiArray, "~/metrics", every_epoch)
@@ -185,9 +183,8 @@ class TrainNode(Node):
         return self._end or f"{'paused in ' if self._requests.waiting else ''}{self._progress}"
 
     def _publish_diagnostics(self) -> None:
-        level, text = (
-            (DiagnosticStatus.ERROR, str(self._faults)) if self._faults else (DiagnosticStatus.OK, self._state())
-        )
+        mismatches = qos.mismatches(self)
+        level, text = (DiagnosticStatus.ERROR, mismatches) if mismatches else (DiagnosticStatus.OK, self._state())
         name = f"{self.get_fully_qualified_name()}: training"
         robot = self._run.trainer.robot.name if self._run else ""
         message = DiagnosticArray(status=[messages.diagnostic(name, robot, level, text, self._values())])
