@@ -27,7 +27,6 @@ def private_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
     for name in ("COLCON_HOME", "MPLCONFIGDIR", "ROS_HOME", "ROS_LOG_DIR"):
         os.environ[name] = str(room / name.lower())
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"  # see tigr_ros.process.avoid_shared_memory
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,63 @@ def test_arguments_that_ros_cannot_read_are_one_message(graph: Graph) -> None:
     assert "nowhere.yaml" in said and "fix: " in said and "Traceback" not in said
 
 
+MAKE_CONTEXT = {
+    "process": """
+from rclpy.node import Node
+from tigr_ros.process import run
+class Example(Node):
+    def __init__(self, stop):
+        super().__init__("example")
+        say()
+        stop.set()
+    def stop(self):
+        pass
+run(Example)
+""",
+    "ros_env": """
+import envs
+from tigr_ros.ros_env import RosEnv
+env = RosEnv(envs.make_env("tigr/PointRobotAxes-v0").spec_robot, lock_step=True)
+say()
+env.close()
+""",
+}
+
+
+@pytest.mark.parametrize("maker", MAKE_CONTEXT)
+@pytest.mark.parametrize("discovery_range", ["OFF", "LOCALHOST"])
+@pytest.mark.parametrize(("chosen", "shared"), [(None, "False"), ("DEFAULT", "True")])
+def test_shared_memory_is_avoided_unless_chosen(
+    graph: Graph, maker: str, discovery_range: str, chosen: str | None, shared: str
+) -> None:
+    script = "def say():\n    print('/dev/shm/fast' in open('/proc/self/maps').read())\n" + MAKE_CONTEXT[maker]
+    unprepared(graph, discovery_range)
+    if chosen:
+        graph.environment["FASTDDS_BUILTIN_TRANSPORTS"] = chosen
+    assert graph.run([sys.executable, "-c", script], "example").wait(LIMIT_S) == 0
+    assert graph.output("example").split() == [shared]
+
+
+def test_other_nodes_on_this_machine_are_still_heard(graph: Graph) -> None:
+    script = """
+import rclpy, std_msgs.msg
+rclpy.init()
+node = rclpy.create_node("tool")
+node.create_publisher(std_msgs.msg.Float64, "level", 1)
+rclpy.spin(node)
+"""
+    unprepared(graph, "LOCALHOST")
+    graph.run([sys.executable, "-c", script], "example")
+    graph.wait(lambda: graph.node.count_publishers("level"), "a node that does as ROS tools do")
+
+
+def unprepared(graph: Graph, discovery_range: str) -> None:
+    """Take back for processes what this process has made of its environment."""
+    for name in ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE"):
+        graph.environment.pop(name, None)
+    graph.environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = discovery_range
+
+
 def test_a_signal_while_modules_are_imported_ends_it_quietly(graph: Graph) -> None:
     script = """
 import os, signal, time

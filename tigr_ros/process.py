@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, cast
 
 import rclpy
@@ -74,7 +75,14 @@ def avoid_shared_memory() -> None:
 
     Through shared memory it waits for locks of processes that were killed: their partners hang or crash when they end.
     """
-    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+    if not rclpy.get_rmw_implementation_identifier().startswith("rmw_fastrtps"):
+        return
+    transports = os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+    # rmw_fastrtps adds shared memory for LOCALHOST, whatever the variable says; our profile for it does not.
+    local = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "LOCALHOST"
+    if transports == "UDPv4" and local and "FASTDDS_DEFAULT_PROFILES_FILE" not in os.environ:
+        os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(Path(__file__).with_name("loopback.xml"))
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SUBNET"
 
 
 def _init() -> None:
