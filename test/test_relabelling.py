@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -29,8 +29,21 @@ DIMS = {"place": 1, "speed": 1}
 SPEEDS = np.array([[[5.0, 1.0], [7.0, 3.0]], [[0.0, 2.0], [0.0, 0.0]]], np.float32)  # [E, T, (place, speed)]
 
 
-def relabeller(*tasks: Task, worst: float = -100.0) -> Relabeller:
-    return Relabeller(TASKS, DIMS, tasks, worst_reward=worst)
+def relabeller(
+    task: Task, task_set: TaskSet = TASKS, dims: Mapping[str, int] = DIMS, worst: float = -100.0
+) -> Relabeller:
+    """A relabeller that always draws the one task."""
+    subject = Relabeller(task_set, dims, worst_reward=worst)
+    subject.task_set = OneTask(task_set.base_tasks, task)
+    return subject
+
+
+@dataclass(frozen=True)
+class OneTask(TaskSet):
+    only: Task
+
+    def sample(self, rng: np.random.Generator) -> Task:
+        return self.only
 
 
 def test_rewards_by_hand() -> None:
@@ -63,7 +76,7 @@ def test_the_rewards_are_those_of_the_environment(env_id: str) -> None:
         done = {task: collector.collect(model, replace(request, tasks=[task] * 12)) for task in tasks[:3]}
     first, *others = done
     for task in others:  # the same seeds and random actions under another task
-        subject = Relabeller(env.task_set, dims, [task], worst_reward=-np.inf)
+        subject = relabeller(task, env.task_set, dims, worst=-np.inf)
         reward, label, parameter, _ = subject(
             done[first].quantities, done[first].action, done[first].valid, np.random.default_rng(0)
         )
@@ -101,3 +114,12 @@ def test_a_share_of_the_drawn_episodes_changes() -> None:
     replay, rng = stored([SPEEDS[0]] * 400), np.random.default_rng(0)
     replay.relabel(relabeller(TASKS.task("place", 6.0)), 200, 0.5, rng)
     assert 70 < int((replay.base_task[:, 0] == 1).sum()) < 130
+
+
+def test_tasks_are_drawn_from_the_whole_set() -> None:
+    subject, count = Relabeller(TASKS, DIMS, worst_reward=-100.0), 200
+    _, label, parameter, _ = subject(
+        np.zeros((count, 1, 2)), np.zeros((count, 1, 1)), np.ones((count, 1), bool), np.random.default_rng(0)
+    )
+    assert 70 < label.sum() < 130
+    assert parameter[label == 0].min() < 1.3 and parameter[label == 0].max() > 4.7

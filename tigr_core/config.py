@@ -102,7 +102,7 @@ class TrainingConfig(Section):
     tasks_per_epoch: Positive = 80  # one episode each
     exploration_episodes: Count = 0  # per train task, uniformly random actions, before the first epoch
     replay_capacity: Positive = 10_000_000  # transitions
-    relabel_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0  # of old episodes that pose as another training task's
+    relabel_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0  # of old episodes that pose as another task's
     relabel_episodes: Positive = 2000  # drawn anew each epoch
     relabel_worst_reward: float = (
         -4.0
