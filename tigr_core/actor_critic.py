@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tigr_core.decoder import mlp
+from tigr_core.decoder import mlp, run_mlp
 
 LOG_STD_RANGE = (-20.0, 2.0)
 
@@ -29,9 +29,10 @@ class Actor(nn.Module):
 
     def act(self, obs: Tensor, latent: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the action ``[..., A]``: sampled with a generator, the most likely one without."""
-        mean, log_std = self(obs, latent)
         if generator is None:
+            mean, _ = run_mlp(self.net, torch.cat([obs, latent], dim=-1)).chunk(2, dim=-1)
             return torch.tanh(mean)
+        mean, log_std = self(obs, latent)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         return torch.tanh(mean + log_std.exp() * noise)
 

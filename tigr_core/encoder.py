@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tigr_core.decoder import run_mlp
 from tigr_core.mixture import MixturePosterior
 
 
@@ -44,7 +45,7 @@ class Encoder(nn.Module):
 
     def posterior(self, hidden: Tensor) -> MixturePosterior:
         """Read the mixture off a GRU state, ``[..., H]``."""
-        return MixturePosterior.from_head(self.head(torch.relu(hidden)), self.num_components, self.latent_dim)
+        return MixturePosterior.from_head(run_mlp(self.head, torch.relu(hidden)), self.num_components, self.latent_dim)
 
     def hidden_sequence(self, x: Tensor, start: Tensor | None = None) -> Tensor:
         """Run the GRU over x ``[B, T, X]`` from zero or `start` ``[B, H]``; return all states, ``[B, T + 1, H]``."""

@@ -23,9 +23,9 @@ class MixturePosterior:
     @classmethod
     def from_head(cls, output: Tensor, num_components: int, latent_dim: int) -> MixturePosterior:
         """Split the head's output ``[..., K * (2 L + 1)]`` into mean, softplus std and logit of each component."""
-        parts = output.float().unflatten(-1, (num_components, 2 * latent_dim + 1))
-        mean, pre_std, logit = parts.split([latent_dim, latent_dim, 1], dim=-1)
-        return cls(logits=logit.squeeze(-1), mean=mean, std=F.softplus(pre_std))
+        parts = output.float().view(*output.shape[:-1], num_components, 2 * latent_dim + 1)
+        mean, pre_std = parts.narrow(-1, 0, latent_dim), parts.narrow(-1, latent_dim, latent_dim)
+        return cls(logits=parts.select(-1, 2 * latent_dim), mean=mean, std=F.softplus(pre_std))
 
     def __getitem__(self, index: object) -> MixturePosterior:
         """Index the leading batch dimensions."""
