@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from envs import make_vector
-from envs.tasks import Task
+from envs.tasks import Task, TaskSet
 from envs.vector_env import TaskVectorEnv
 from tigr_core.config import EnvConfig
 from tigr_core.controller import Controller
@@ -19,6 +19,7 @@ from tigr_core.errors import UserError
 from tigr_core.model import TaskInferenceModel
 from tigr_core.rollout import Episodes
 from tigr_core.stop import AskStop, give_way, never
+from tigr_core.task_code import TaskCode
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class LocalCollector:
         """Run one episode of every task with a model on the CPU."""
         env = self._env_for(request)
         controller = Controller(model, len(request.tasks))
+        if model.config.method == "told":
+            controller.tell(_codes(env.task_set, request.tasks, model.config.latent_dim))
         recorder = _Recorder(env, controller)
         generator = None if request.noise_seed is None else torch.Generator().manual_seed(request.noise_seed)
         rng = np.random.default_rng(request.noise_seed)
@@ -93,6 +96,15 @@ class LocalCollector:
         for env in self._envs.values():
             env.close()
         self._envs.clear()
+
+
+def _codes(task_set: TaskSet, tasks: Sequence[Task], latent_dim: int) -> torch.Tensor:
+    """Return the codes of tasks, ``[N, L]``."""
+    parameter = np.zeros((len(tasks), task_set.parameter_dim), dtype=np.float32)
+    for row, task in zip(parameter, tasks, strict=True):
+        row[: len(task.parameter)] = task.parameter
+    label = torch.tensor([task_set.parse(task).index for task in tasks])
+    return TaskCode(task_set, latent_dim)(label, torch.from_numpy(parameter))
 
 
 def _require_finite(env_id: str, tasks: Sequence[Task], step: int, obs: np.ndarray, reward: np.ndarray) -> None:

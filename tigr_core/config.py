@@ -44,6 +44,7 @@ class EnvConfig(Section):
 class ModelConfig(Section):
     """Sizes of encoder, decoder and policy. Sections 2 of the paper and its reference settings."""
 
+    method: Literal["tigr", "pearl", "told"] = "tigr"  # how the policy learns of its task; others: baseline_encoders.py
     context: Literal["stream", "window"] = "stream"
     context_length: Positive = 64  # transitions a `window` sees; `stream` carries the GRU state without limit
     num_components: Positive = 8
@@ -138,6 +139,13 @@ class Config(Section):
             wrong.append(
                 f"sac.min_temperature {self.sac.min_temperature} is above sac.temperature {self.sac.temperature}"
             )
+        if self.model.method != "tigr" and (self.inference.steps_per_epoch or self.inference.first_epoch_steps):
+            wrong.append(
+                f"model.method {self.model.method} has no inference of its own to train: "
+                "set inference.steps_per_epoch=0 and inference.first_epoch_steps=0"
+            )
+        if self.model.method != "tigr" and self.model.num_components != 1:
+            wrong.append(f"model.method {self.model.method} has one component: set model.num_components=1")
         if wrong:
             raise ValueError("; ".join(wrong))
         return self

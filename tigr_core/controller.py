@@ -47,7 +47,20 @@ class Controller:
         """Forget everything: the context is empty again."""
         self._state = self.model.encoder.initial_state(self.num_robots)
         self._obs: Tensor | None = None
+        self._noise: Tensor | None = None
         self._infer()
+
+    @torch.inference_mode()
+    def tell(self, code: Tensor) -> None:
+        """Tell a policy that infers nothing (`model.method` told) the `TaskCode` of its tasks, ``[N, L]``."""
+        self._state = code
+        self._infer()
+
+    def _explored(self, generator: torch.Generator) -> Tensor:
+        """Return one draw of z for the whole episode, which follows the posterior (PEARL's exploration)."""
+        if self._noise is None:
+            self._noise = torch.randn(self._posterior.mean.shape, generator=generator)
+        return self._posterior.sample(self._noise)
 
     def _infer(self) -> None:
         self._posterior = self.model.encoder.infer(self._state)
@@ -57,7 +70,10 @@ class Controller:
     def act(self, obs: np.ndarray, generator: torch.Generator | None = None) -> np.ndarray:
         """Return actions [N, A] in [-1, 1] for observations [N, D]; explores only when given a generator."""
         self._obs = self._checked("observation", obs, (self.num_robots, self.model.obs_dim))
-        return self.model.actor.act(self.model.normaliser.obs(self._obs), self._latent, generator).numpy()
+        latent = self._latent
+        if generator is not None and self.model.config.method == "pearl":
+            latent = self._explored(generator)
+        return self.model.actor.act(self.model.normaliser.obs(self._obs), latent, generator).numpy()
 
     @torch.inference_mode()
     def observe(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from torch import nn
 
 from tigr_core.actor_critic import Actor
+from tigr_core.baseline_encoders import baseline_encoder
 from tigr_core.config import ModelConfig
 from tigr_core.decoder import Decoder
 from tigr_core.encoder import Encoder
@@ -19,13 +20,19 @@ class TaskInferenceModel(nn.Module):
         super().__init__()
         self.config, self.obs_dim, self.action_dim = config, obs_dim, action_dim
         self.normaliser = Normaliser(obs_dim, action_dim)
-        self.encoder = Encoder(
-            self.normaliser.transition_dim,
+        self.encoder = self._encoder()
+        self.decoder = Decoder(obs_dim, action_dim, config.latent_dim, width=config.decoder_width)
+        self.actor = Actor(obs_dim, config.latent_dim, action_dim, config.policy_hidden)
+
+    def _encoder(self) -> Encoder:
+        config, transition_dim = self.config, self.normaliser.transition_dim
+        if config.method != "tigr":
+            return baseline_encoder(config.method, transition_dim, config.latent_dim)
+        return Encoder(
+            transition_dim,
             config.num_components,
             config.latent_dim,
             width=config.encoder_width,
             context=config.context,
             context_length=config.context_length,
         )
-        self.decoder = Decoder(obs_dim, action_dim, config.latent_dim, width=config.decoder_width)
-        self.actor = Actor(obs_dim, config.latent_dim, action_dim, config.policy_hidden)

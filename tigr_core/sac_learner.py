@@ -62,15 +62,13 @@ class TransitionView:
         stop: AskStop = never,
     ) -> None:
         obs, action, reward = replay.obs[episodes], replay.action[episodes], replay.reward[episodes]
-        chunk = chunk or _CHUNK[model.config.context]
-        latent = []
-        for o, a, r in zip(obs.split(chunk), action.split(chunk), reward.split(chunk), strict=True):
-            give_way(stop)
-            transition = model.normaliser.transition(o[:, :-1], a, r, o[:, 1:])
-            latent.append(model.encoder.encode_episodes(transition).latent)
-        steps = reward.shape[1]
-        self.state = torch.cat([model.normaliser.obs(obs), torch.cat(latent)], dim=-1).flatten(0, 1)  # [E (T+1), D + L]
         code = [] if task_code is None else [task_code(replay.base_task[episodes].long(), replay.parameter[episodes])]
+        if model.config.method == "told":
+            latent = torch.cat([code[0], code[0][:, -1:]], dim=1)
+        else:
+            latent = _inferred(model, obs, action, reward, chunk or _CHUNK[model.config.context], stop)
+        steps = reward.shape[1]
+        self.state = torch.cat([model.normaliser.obs(obs), latent], dim=-1).flatten(0, 1)  # [E (T+1), D + L]
         self.outcome = torch.cat(
             [action, reward.unsqueeze(-1), replay.terminated[episodes].unsqueeze(-1), *code], dim=-1
         ).flatten(0, 1)  # [E T, A + 2 (+ L)]
@@ -99,6 +97,18 @@ class TransitionView:
             next_latent=next_latent,
             next_critic_latent=code if told else next_latent,
         )
+
+
+def _inferred(
+    model: TaskInferenceModel, obs: Tensor, action: Tensor, reward: Tensor, chunk: int, stop: AskStop
+) -> Tensor:
+    """Return z along episodes, ``[E, T + 1, L]``."""
+    latent = []
+    for o, a, r in zip(obs.split(chunk), action.split(chunk), reward.split(chunk), strict=True):
+        give_way(stop)
+        transition = model.normaliser.transition(o[:, :-1], a, r, o[:, 1:])
+        latent.append(model.encoder.encode_episodes(transition).latent)
+    return torch.cat(latent)
 
 
 class SACLearner:

@@ -31,6 +31,7 @@ from tigr_core.config import Config
 from tigr_core.errors import UserError
 from tigr_core.inference_learner import InferenceLearner
 from tigr_core.model import TaskInferenceModel
+from tigr_core.pearl import PearlLearner, PearlView
 from tigr_core.progress import Progress
 from tigr_core.relabelling import Relabeller
 from tigr_core.replay import ReplayBuffer
@@ -88,7 +89,7 @@ class Trainer:
         self.epoch, self.phase, self.step = 0, "evaluate", 0
         self.env_steps, self.wall_s, self.best_return = 0, 0.0, -np.inf
         self.view_episodes: Tensor | None = None
-        self.view: TransitionView | None = None
+        self.view: TransitionView | PearlView | None = None
         self.row: dict[str, float] = {}
         self.means = MetricMeans()
         self.log: RunLog | None = None
@@ -108,7 +109,10 @@ class Trainer:
             torch.manual_seed(config.seed)
             model = TaskInferenceModel(config.model, len(self.robot.observation), len(self.robot.actuators))
             self.model = model.to(self.device)
-            self.sac = SACLearner(self.model, config.sac, generator=self.generator, fast=config.training.fast)
+            if config.model.method == "pearl":
+                self.sac: SACLearner = PearlLearner(self.model, config.sac, generator=self.generator)
+            else:
+                self.sac = SACLearner(self.model, config.sac, generator=self.generator, fast=config.training.fast)
         self.acting_model = self.model if self.device.type == "cpu" else copy.deepcopy(self.model).cpu()
         self.inference = InferenceLearner(
             self.model,
@@ -119,7 +123,7 @@ class Trainer:
             fast=config.training.fast,
         )
         self.critic_code = None
-        if config.sac.critic_sees_task:
+        if config.sac.critic_sees_task or config.model.method == "told":
             self.critic_code = TaskCode(self.task_set, config.model.latent_dim, self.device)
         self.replay = ReplayBuffer(
             config.training.replay_capacity,
@@ -237,17 +241,21 @@ class Trainer:
         if self.step == 0 or self.view_episodes is None:
             self.view_episodes = self._draw_view(total)
         if self.view is None:
-            self.view = TransitionView(
-                self.model, self.replay, self.view_episodes, task_code=self.critic_code, stop=self.stop
-            )
+            self.view = self._make_view(self.view_episodes)
         while self.step < total:
-            self.means.add("sac", self.sac.step(self.view.sample(self.config.sac.batch_size, self.generator)))
+            batch = self.view.sample(self.config.sac.batch_size, self.generator)
+            self.means.add("sac", self.sac.step(batch))  # type: ignore[arg-type]  # the view is the learner's own
             self.step += 1
             self.progress.phase("sac", self.step, total)
             if self.stop():
                 return False
         self.view = None
         return True
+
+    def _make_view(self, episodes: Tensor) -> TransitionView | PearlView:
+        if self.config.model.method == "pearl":
+            return PearlView(self.model, self.replay, self.rng)
+        return TransitionView(self.model, self.replay, episodes, task_code=self.critic_code, stop=self.stop)
 
     def _draw_view(self, steps: int) -> Tensor:
         """Choose this epoch's replay episodes: as many transitions as will be drawn, none encoded in vain."""

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PEARL and the policy that is told its task: posteriors by hand, who learns from what, and a training of each."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import generator, tiny_model, two_task_episodes
+from torch import Tensor
+
+from tigr_core.baseline_encoders import PearlEncoder
+from tigr_core.bundle import load_bundle
+from tigr_core.collector import LocalCollector
+from tigr_core.config import SACConfig, load_config
+from tigr_core.controller import Controller
+from tigr_core.errors import UserError
+from tigr_core.pearl import PearlLearner, PearlView
+from tigr_core.progress import make_progress
+from tigr_core.replay import ReplayBuffer
+from tigr_core.trainer import BEST, Trainer
+
+NO_INFERENCE = ["inference.steps_per_epoch=0", "inference.first_epoch_steps=0", "inference.supervision_weight=0.0"]
+TINY = [
+    *NO_INFERENCE,
+    "model.policy_hidden=[16]",
+    "model.num_components=1",
+    "sac.steps_per_epoch=7",
+    "training.epochs=2",
+    "training.tasks_per_epoch=8",
+    "training.evaluate_every=1",
+    "env.num_train_tasks=8",
+    "env.num_test_tasks=4",
+]
+
+
+def pearl(latent_dim: int = 2) -> PearlEncoder:
+    torch.manual_seed(0)
+    return PearlEncoder(5, latent_dim)
+
+
+def test_the_posterior_is_a_product_of_gaussians() -> None:
+    # N(1, 1) N(3, 1 / 3): precision 1 + 3, mean (1 + 9) / 4
+    state = torch.tensor([[1.0, 1.0]]) + torch.tensor([[3.0, 9.0]])
+    posterior = pearl(1).posterior(state)
+    assert (posterior.mean.item(), posterior.std.item()) == (2.5, 0.5)
+    empty = pearl(1).infer(pearl(1).initial_state(1))
+    assert (empty.mean.item(), empty.std.item()) == (0.0, 1.0), "the prior"
+
+
+def test_episodes_sets_and_single_steps_agree_in_any_order() -> None:
+    encoder, x = pearl(), torch.randn((3, 6, 5), generator=generator())
+    along = encoder.encode_episodes(x)
+    state = encoder.initial_state(3)
+    for step in range(6):
+        torch.testing.assert_close(along.mean[:, step], encoder.infer(state).mean)
+        state = encoder.advance(state, x[:, step])
+    for order in (torch.arange(6), torch.tensor([3, 1, 5, 0, 2, 4])):
+        torch.testing.assert_close(along.mean[:, -1], encoder.encode_sets(x[:, order]).mean)
+        torch.testing.assert_close(along.std[:, -1], encoder.encode_sets(x[:, order]).std)
+
+
+def test_a_batch_goes_task_by_task_with_a_context_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, replay = tiny_model(method="pearl", num_components=1), ReplayBuffer(1000, 9)
+    replay.add(two_task_episodes(10, steps=9), np.random.default_rng(0))
+    batch = PearlView(model, replay, np.random.default_rng(0)).sample(128, generator())
+    assert batch.context.shape == (4, PearlView.CONTEXT, 7)
+    sign = torch.sign(batch.context[..., 4] * batch.context[..., 5])  # reward = +-(first coordinate of next_obs)
+    assert (sign == sign[:, :1]).all() and len(sign.unique()) == 2
+    first = torch.sign(batch.transitions.reward * batch.transitions.next_obs[:, 0]).unflatten(0, (4, 32))
+    assert torch.equal(first, sign[:, :1].expand(4, 32))
+
+
+def test_the_critics_teach_the_encoder_and_the_actor_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, replay = tiny_model(method="pearl", num_components=1), ReplayBuffer(1000, 9)
+    replay.add(two_task_episodes(10, steps=9), np.random.default_rng(0))
+    learner = PearlLearner(model, SACConfig(actor_every=2), generator=generator())
+    view = PearlView(model, replay, np.random.default_rng(0))
+
+    def gradients() -> Tensor:
+        return torch.cat([p.grad.flatten() for p in model.encoder.parameters() if p.grad is not None])
+
+    learner.step(view.sample(64, generator()))
+    before = [p.detach().clone() for p in model.encoder.parameters()]
+    assert gradients().abs().sum() > 0.0
+    monkeypatch.setattr(learner, "KL_WEIGHT", 0.0)
+    learner.step(view.sample(64, generator()))  # critics alone
+    assert gradients().abs().sum() > 0.0
+    monkeypatch.setattr(learner, "_critic_step", lambda batch: {})
+    learner.steps = 2
+    learner.step(view.sample(64, generator()))  # the actor alone
+    assert gradients().abs().sum() == 0.0
+    assert not torch.equal(before[0], next(model.encoder.parameters()))
+
+
+def test_pearl_explores_with_one_draw_an_episode() -> None:
+    controller = Controller(tiny_model(method="pearl", num_components=1), 3)
+    noise = generator(4)
+    first, second = (controller._explored(noise) for _ in range(2))
+    assert torch.equal(first, second) and first.std() > 0.1, "drawn from the prior, then held"
+    controller.reset()
+    assert not torch.equal(controller._explored(noise), first)
+
+
+def test_what_is_told_stays() -> None:
+    controller = Controller(tiny_model(method="told", num_components=1), 2)
+    code = torch.tensor([[1.0, 0.0], [0.0, 0.5]])
+    controller.tell(code)
+    action = controller.act(np.zeros((2, 2)))
+    controller.observe(action, np.ones(2), np.ones((2, 2)))
+    assert np.array_equal(controller.estimate.latent, code.numpy())
+
+
+@pytest.mark.parametrize("method", ["pearl", "told"])
+def test_a_baseline_trains_and_its_bundle_loads(tmp_path: Path, method: str) -> None:
+    config = load_config("point_robot", [*TINY, f"model.method={method}"])
+    trainer = Trainer(
+        config, tmp_path, collector=LocalCollector(config.env, num_threads=1), progress=make_progress(io.StringIO())
+    )
+    assert trainer.run()
+    assert load_bundle(tmp_path / BEST).info.model.method == method
+    assert trainer.view is None
+    if method == "told":
+        view = trainer._make_view(torch.arange(3))
+        drawn = view.sample(50, generator())
+        assert torch.equal(drawn.latent, drawn.critic_latent)  # type: ignore[union-attr]
+
+
+def test_settings_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(UserError, match=r"inference\.steps_per_epoch=0"):
+        load_config("point_robot", ["model.method=pearl", "model.num_components=1"])
+    with pytest.raises(UserError, match=r"num_components=1"):
+        load_config("point_robot", [*NO_INFERENCE, "model.method=told"])
