@@ -38,11 +38,9 @@ def project_files() -> list[Path]:
 
 
 @pytest.fixture
-def graph(tmp_path: Path) -> Iterator[Graph]:
+def graph() -> Iterator[Graph]:
     """A ROS domain for this test, and whatever runs in it."""
     from ros_graph import Graph
 
-    room = tmp_path / "graph"
-    room.mkdir()
-    with Graph(room) as made:
+    with Graph() as made:
         yield made

@@ -7,10 +7,13 @@ import contextlib
 import fcntl
 import itertools
 import os
+import re
 import signal
 import subprocess
 import tempfile
+import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -50,12 +53,14 @@ def reserve_domain() -> tuple[int, IO[str]]:
 class Graph:
     """A ROS domain for one test: use as a context manager; it leaves no process behind."""
 
-    def __init__(self, room: Path) -> None:
-        self.room = room
+    def __init__(self) -> None:
         self.domain, self._reservation = reserve_domain()
         avoid_shared_memory()
         self.environment = os.environ | {"ROS_DOMAIN_ID": str(self.domain)}
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._heard = threading.Condition()  # guards what processes have said
+        self._said: defaultdict[str, str] = defaultdict(str)
+        self._talking: Counter[str] = Counter()
         self._context = Context()
         self._context.init(domain_id=self.domain)
         self._nodes: list[Node] = []
@@ -68,7 +73,8 @@ class Graph:
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
             process.wait(LIMIT_S)
         self._executor.shutdown()
         for node in self._nodes:
@@ -87,22 +93,32 @@ class Graph:
         return self.run([*node_command(name, given), *arguments], name)
 
     def run(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
-        """Start a command in this domain."""
-        with (self.room / name).open("ab") as file:
-            process = subprocess.Popen(
-                command,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                pass_fds=[self._reservation.fileno()],
-            )
+        """Start a command in this domain, in a process group of its own."""
+        process = subprocess.Popen(
+            command,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=[self._reservation.fileno()],
+        )
         self._processes.append(process)
+        self._talking[name] += 1
+        threading.Thread(target=self._take_down, args=(name, process.stdout), daemon=True).start()
         return process
 
     def output(self, name: str) -> str:
-        """Return what the processes started under a name have said."""
-        return (self.room / name).read_text()
+        """Return all that the processes started under a name have said; they have ended."""
+        with self._heard:
+            assert self._heard.wait_for(lambda: not self._talking[name], LIMIT_S), f"{name} goes on talking"
+            return self._said[name]
+
+    def wait_until_said(self, name: str, wanted: str | re.Pattern[str]) -> None:
+        """Wait until a process started under that name says what matches; fails if it ends without."""
+        with self._heard:
+            self._heard.wait_for(lambda: re.search(wanted, self._said[name]) or not self._talking[name], LIMIT_S)
+            assert re.search(wanted, self._said[name]), self._all_said()
 
     def end(self, process: subprocess.Popen[bytes], number: int = signal.SIGINT) -> int:
         """Ask a process to stop and return its exit status; fails if it does not."""
@@ -113,7 +129,7 @@ class Graph:
         """Take in messages until the condition is true; return its value. Fails with what was waited for."""
         end = time.monotonic() + LIMIT_S
         while not (found := condition()):
-            assert time.monotonic() < end, f"waited in vain for {what}\n{self._said()}"
+            assert time.monotonic() < end, f"waited in vain for {what}\n{self._all_said()}"
             self._executor.spin_once(timeout_sec=0.05)
         return found
 
@@ -141,5 +157,18 @@ class Graph:
         request = SetParametersAtomically.Request(parameters=parameters)
         return self.call(SetParametersAtomically, f"{node}/set_parameters_atomically", request).result
 
-    def _said(self) -> str:
-        return "\n".join(f"---- {path.name}\n{path.read_text()}" for path in self.room.iterdir() if path.is_file())
+    def _take_down(self, name: str, stream: IO[bytes]) -> None:
+        with stream:
+            for line in stream:
+                self._note(name, line.decode())
+        with self._heard:
+            self._talking[name] -= 1
+            self._heard.notify_all()
+
+    def _note(self, name: str, line: str) -> None:
+        with self._heard:
+            self._said[name] += line
+            self._heard.notify_all()
+
+    def _all_said(self) -> str:
+        return "\n".join(f"---- {name}\n{said}" for name, said in self._said.items())

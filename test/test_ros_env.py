@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -113,8 +114,7 @@ def test_a_simulator_that_dies_is_said_in_time(graph: Graph, monkeypatch: pytest
     with ros_env(graph, POINT, monkeypatch) as env:
         env.reset()
         env.step(np.zeros(2))
-        process.kill()
-        process.wait()
+        graph.end(process, signal.SIGKILL)
         env.timeout_s = 0.5
         with pytest.raises(TimeoutError, match="found no joint_states with their reward within"):
             env.step(np.zeros(2))

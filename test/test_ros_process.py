@@ -6,7 +6,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -44,18 +43,11 @@ def start(graph: Graph, work: str = "pass", *, after: str = "", arguments: tuple
     return graph.run([sys.executable, "-c", NODE.format(work=work, after=after), *arguments], "example")
 
 
-def wait_until_said(graph: Graph, text: str) -> None:
-    end = time.monotonic() + LIMIT_S
-    while text not in graph.output("example"):
-        assert time.monotonic() < end, graph.output("example")
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_asks_once_for_a_goodbye(graph: Graph, number: signal.Signals) -> None:
     # A signal that is repeated as the interpreter ends does not kill it either.
     process = start(graph, after=f"os.kill(os.getpid(), {int(number)})")
-    wait_until_said(graph, "ready")
+    graph.wait_until_said("example", "ready")
     process.send_signal(number)
     assert graph.end(process, number) == 0
     assert graph.output("example").split() == ["ready", "goodbye", "after"]

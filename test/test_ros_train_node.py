@@ -144,7 +144,7 @@ class Training:
         """Wait for the process to end by itself."""
         self.graph.wait(lambda: self.process.poll() is not None, "the end of the process")
         assert "Traceback" not in self.graph.output("train_node")
-        return self.process.wait()
+        return int(self.process.returncode)
 
 
 def uninterrupted(folder: Path, epochs: int) -> dict[str, list[float]]:
@@ -224,8 +224,7 @@ def test_save_answers_when_the_checkpoint_is_written(graph: Graph, tmp_path: Pat
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(graph: Graph, tmp_path: Path) -> None:
     training = Training(graph, tmp_path, ENDLESS, "training.checkpoint_every=3")
     training.wait_for_epochs(6)
-    training.process.kill()
-    training.process.wait()
+    graph.end(training.process, signal.SIGKILL)
     rows = len(training.rows()["epoch"])
     assert load_checkpoint(training.folder / CHECKPOINT)["epoch"] <= rows
     again = Training(graph, tmp_path, f"training.epochs={rows + 1}", resume=training.folder)
@@ -272,6 +271,6 @@ def test_a_folder_in_use_is_refused(graph: Graph, tmp_path: Path) -> None:
     training.wait_for_epochs(2)
     second: subprocess.Popen[bytes] = graph.start("train_node", "-r", "__node:=second", resume=training.folder)
     assert second.wait(60) == 2
-    assert "in use by another process" in graph.output("train_node")
+    graph.wait_until_said("train_node", "in use by another process")
     training.wait_for_epochs(1)
     assert graph.end(training.process, signal.SIGTERM) == 0

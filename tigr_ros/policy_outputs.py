@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import numpy as np
-from rclpy.duration import Duration
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray, String
@@ -18,8 +17,6 @@ from tigr_core.controller import TaskEstimate
 from tigr_ros import messages, qos
 from tigr_ros.markers import LatentSpace
 from tigr_ros.safety import SafeCommand
-
-FLUSH = Duration(seconds=0.3)  # how long the last command may take to arrive
 
 
 class PolicyOutputs:
@@ -98,7 +95,7 @@ class PolicyOutputs:
 
     def flush(self) -> None:
         """Wait until the last command has arrived where it is heard."""
-        self._commands.wait_for_all_acked(FLUSH)
+        qos.flush(self._commands)
 
     def destroy(self) -> None:
         """Release the publishers."""

@@ -20,6 +20,7 @@ from copy import copy
 from itertools import product
 from typing import Any
 
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import (
@@ -49,6 +50,7 @@ LATCHED_STATE = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LO
 NO_PUBLISHER_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
 NO_SUBSCRIPTION_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 
+FLUSH = Duration(seconds=0.3)  # how long the last message may take to arrive
 POLICIES = ("reliability", "durability", "deadline", "liveliness", "liveliness_lease_duration")
 
 
@@ -84,6 +86,11 @@ def _overridable(create: Callable[..., Any], topic: str, profile: QoSProfile) ->
             expected="history: keep_last or keep_all, depth: a whole number, reliability: reliable or best_effort",
             fix="mend or remove the override",
         ) from None
+
+
+def flush(publisher: Publisher[Any]) -> None:
+    """Wait until the last message has arrived where it is heard: who leaves earlier takes it away with him."""
+    publisher.wait_for_all_acked(FLUSH)
 
 
 def mismatches(node: Node) -> str:

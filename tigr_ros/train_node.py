@@ -86,6 +86,7 @@ class TrainNode(Node):
         self._requests.stop()
         self._thread.join()
         self._publish_status()
+        qos.flush(self._status)
         self._publish_diagnostics()
 
     def _create_topics(self) -> None:
