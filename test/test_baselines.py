@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +13,25 @@ import torch
 from helpers import generator, tiny_model, two_task_episodes
 from torch import Tensor
 
-from tigr_core.baseline_encoders import PearlEncoder
+from tigr_core import evaluation
 from tigr_core.bundle import load_bundle
 from tigr_core.collector import LocalCollector
 from tigr_core.config import SACConfig, load_config
 from tigr_core.controller import Controller
 from tigr_core.errors import UserError
 from tigr_core.pearl import PearlLearner, PearlView
+from tigr_core.pearl_encoder import PearlEncoder
 from tigr_core.progress import make_progress
 from tigr_core.replay import ReplayBuffer
+from tigr_core.task_code import TaskCode
 from tigr_core.trainer import BEST, Trainer
 
 NO_INFERENCE = ["inference.steps_per_epoch=0", "inference.first_epoch_steps=0", "inference.supervision_weight=0.0"]
+PEARL = [*NO_INFERENCE, "model.method=pearl", "model.num_components=1"]
+TOLD = [*NO_INFERENCE, "training.told_share=1.0", "sac.told_share=1.0", "sac.critic_sees_task=true"]
 TINY = [
-    *NO_INFERENCE,
     "model.policy_hidden=[16]",
-    "model.num_components=1",
+    "model.encoder_width=1.0",
     "sac.steps_per_epoch=7",
     "training.epochs=2",
     "training.tasks_per_epoch=8",
@@ -105,32 +109,39 @@ def test_pearl_explores_with_one_draw_an_episode() -> None:
     assert not torch.equal(controller._explored(noise), first)
 
 
-def test_what_is_told_stays() -> None:
-    controller = Controller(tiny_model(method="told", num_components=1), 2)
+def test_whoever_is_told_acts_on_the_code() -> None:
+    controller, other = (Controller(tiny_model(), 2) for _ in range(2))
     code = torch.tensor([[1.0, 0.0], [0.0, 0.5]])
-    controller.tell(code)
-    action = controller.act(np.zeros((2, 2)))
-    controller.observe(action, np.ones(2), np.ones((2, 2)))
-    assert np.array_equal(controller.estimate.latent, code.numpy())
+    controller.tell(code, torch.tensor([False, True]))
+    for subject in (controller, other):
+        subject.observe(subject.act(np.zeros((2, 2))), np.ones(2), np.ones((2, 2)))
+    told, inferred = controller.estimate.latent, other.estimate.latent
+    assert np.array_equal(told[1], code[1].numpy()) and np.array_equal(told[0], inferred[0])
+    controller.reset()
+    assert not np.array_equal(controller.estimate.latent[1], code[1].numpy())
 
 
-@pytest.mark.parametrize("method", ["pearl", "told"])
-def test_a_baseline_trains_and_its_bundle_loads(tmp_path: Path, method: str) -> None:
-    config = load_config("point_robot", [*TINY, f"model.method={method}"])
-    trainer = Trainer(
-        config, tmp_path, collector=LocalCollector(config.env, num_threads=1), progress=make_progress(io.StringIO())
-    )
+@pytest.mark.parametrize("settings", [PEARL, TOLD], ids=["pearl", "told"])
+def test_a_baseline_trains_and_its_bundle_loads(tmp_path: Path, settings: list[str]) -> None:
+    config = load_config("point_robot", [*TINY, *settings])
+    collector = LocalCollector(config.env, num_threads=1)
+    trainer = Trainer(config, tmp_path, collector=collector, progress=make_progress(io.StringIO()))
     assert trainer.run()
-    assert load_bundle(tmp_path / BEST).info.model.method == method
-    assert trainer.view is None
-    if method == "told":
-        view = trainer._make_view(torch.arange(3))
-        drawn = view.sample(50, generator())
-        assert torch.equal(drawn.latent, drawn.critic_latent)  # type: ignore[union-attr]
+    bundle = load_bundle(tmp_path / BEST)
+    assert bundle.info.model == config.model
+
+
+def test_a_told_policy_is_evaluated_with_the_codes_of_its_tasks() -> None:
+    config = load_config("point_robot", TOLD)
+    tasks = [evaluation.tasks_of(config.env).task(name, 0.5) for name in ("goal_left", "goal_up")]
+    with closing(LocalCollector(config.env, num_threads=1)) as collector:
+        model = tiny_model(num_components=4, latent_dim=6)
+        episodes = evaluation.evaluate(collector, model, tasks, seed=0, told=True)
+    code = TaskCode(evaluation.tasks_of(config.env), 6)
+    expected = code(torch.from_numpy(episodes.base_task), torch.from_numpy(episodes.parameter))
+    assert np.array_equal(episodes.latent[:, 1:], expected.numpy())
 
 
 def test_settings_that_do_not_go_together_are_refused() -> None:
-    with pytest.raises(UserError, match=r"inference\.steps_per_epoch=0"):
-        load_config("point_robot", ["model.method=pearl", "model.num_components=1"])
-    with pytest.raises(UserError, match=r"num_components=1"):
-        load_config("point_robot", [*NO_INFERENCE, "model.method=told"])
+    with pytest.raises(UserError, match=r"(?s)num_components is 4.*steps_per_epoch.*told_share is 0\.5"):
+        load_config("point_robot", ["model.method=pearl", "sac.told_share=0.5"])

@@ -142,14 +142,21 @@ def test_critics_that_see_the_task_are_told_the_code_of_each_transition() -> Non
     tasks = TaskSet(tuple(BaseTask(name, "x", "m", 0, 10, "absolute") for name in ("first", "second")))
     model, replay = tiny_model(1, 1), ReplayBuffer(100, 6)
     replay.add(numbered_episodes([6, 6], steps=6), np.random.default_rng(0))  # base task and parameter 0 and 1
-    view = TransitionView(model, replay, torch.arange(2), task_code=TaskCode(tasks, latent_dim=2))
+    view = TransitionView(
+        model, replay, torch.arange(2), task_code=TaskCode(tasks, latent_dim=2), critic_sees_task=True
+    )
     drawn = view.sample(100, generator())
     first = (drawn.obs < 100.0).squeeze(1)
     # parameters 0 and 1 of [0, 10], scaled: -1 and -0.8
     expected = torch.where(first[:, None], torch.tensor([0.5, 0.0]), torch.tensor([0.0, 0.6]))
     torch.testing.assert_close(drawn.critic_latent, expected)
     assert drawn.next_critic_latent is drawn.critic_latent
-    assert not torch.equal(drawn.latent, drawn.critic_latent)
+    assert not torch.isclose(drawn.latent, drawn.critic_latent).any()
+    view.told_share = 0.3
+    drawn = view.sample(1000, generator())
+    told = (drawn.latent == drawn.critic_latent).all(dim=1)
+    assert 250 < told.sum() < 350
+    assert torch.equal(told, (drawn.next_latent == drawn.critic_latent).all(dim=1))
 
 
 def test_control_leaves_inference_alone() -> None:

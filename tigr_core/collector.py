@@ -32,6 +32,7 @@ class Request:
     random_actions: bool = False  # uniform in [-1, 1], for data before the policy knows anything
     task_change: dict[str, Any] | None = None  # see `envs.tasks`: the task changes on the way
     episode_steps: int | None = None
+    told_share: float = 0.0  # of the tasks, the first ones: the policy is told them
 
 
 class Collector(Protocol):
@@ -55,8 +56,9 @@ class LocalCollector:
         """Run one episode of every task with a model on the CPU."""
         env = self._env_for(request)
         controller = Controller(model, len(request.tasks))
-        if model.config.method == "told":
-            controller.tell(_codes(env.task_set, request.tasks, model.config.latent_dim))
+        if request.told_share > 0.0:
+            told = torch.arange(len(request.tasks)) < round(request.told_share * len(request.tasks))
+            controller.tell(_codes(env.task_set, request.tasks, model.config.latent_dim), told)
         recorder = _Recorder(env, controller)
         generator = None if request.noise_seed is None else torch.Generator().manual_seed(request.noise_seed)
         rng = np.random.default_rng(request.noise_seed)

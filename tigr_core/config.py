@@ -20,6 +20,7 @@ from tigr_core.errors import UserError, nearest
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
 
 
@@ -44,7 +45,7 @@ class EnvConfig(Section):
 class ModelConfig(Section):
     """Sizes of encoder, decoder and policy. Sections 2 of the paper and its reference settings."""
 
-    method: Literal["tigr", "pearl", "told"] = "tigr"  # how the policy learns of its task; others: baseline_encoders.py
+    method: Literal["tigr", "pearl"] = "tigr"  # how the task is inferred; the other is for comparison (pearl.py)
     context: Literal["stream", "window"] = "stream"
     context_length: Positive = 64  # transitions a `window` sees; `stream` carries the GRU state without limit
     num_components: Positive = 8
@@ -89,6 +90,7 @@ class SACConfig(Section):
     critic_learning_rate: Rate = 3e-4
     actor_every: Positive = 1  # critic steps for one actor step
     critic_sees_task: bool = False  # critics are told the task, the actor is not (not in the paper; see sac_learner.py)
+    told_share: Share = 0.0  # of transitions on which the actor, too, is told (not in the paper)
     temperature: Annotated[float, Field(gt=0.0)] = 0.2
     learn_temperature: bool = False
     min_temperature: Weight = 0.0
@@ -103,7 +105,8 @@ class TrainingConfig(Section):
     tasks_per_epoch: Positive = 80  # one episode each
     exploration_episodes: Count = 0  # per train task, uniformly random actions, before the first epoch
     replay_capacity: Positive = 10_000_000  # transitions
-    relabel_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0  # of old episodes that pose as another task's
+    told_share: Share = 0.0  # of episodes collected with the task told; 1: evaluated so, too, and nothing is inferred
+    relabel_share: Share = 0.0  # of old episodes that pose as another task's
     relabel_episodes: Positive = 2000  # drawn anew each epoch
     relabel_worst_reward: float = (
         -4.0
@@ -139,16 +142,26 @@ class Config(Section):
             wrong.append(
                 f"sac.min_temperature {self.sac.min_temperature} is above sac.temperature {self.sac.temperature}"
             )
-        if self.model.method != "tigr" and (self.inference.steps_per_epoch or self.inference.first_epoch_steps):
-            wrong.append(
-                f"model.method {self.model.method} has no inference of its own to train: "
-                "set inference.steps_per_epoch=0 and inference.first_epoch_steps=0"
-            )
-        if self.model.method != "tigr" and self.model.num_components != 1:
-            wrong.append(f"model.method {self.model.method} has one component: set model.num_components=1")
+        if self.model.method == "pearl":
+            wrong += self._unfit_for_pearl()
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    def _unfit_for_pearl(self) -> list[str]:
+        wanted = {
+            "model.num_components": (self.model.num_components, 1),
+            "inference.steps_per_epoch": (self.inference.steps_per_epoch, 0),
+            "inference.first_epoch_steps": (self.inference.first_epoch_steps, 0),
+            "sac.critic_sees_task": (self.sac.critic_sees_task, False),
+            "sac.told_share": (self.sac.told_share, 0.0),
+            "training.told_share": (self.training.told_share, 0.0),
+        }
+        return [
+            f"{key} is {found}; model.method pearl needs {right}"
+            for key, (found, right) in wanted.items()
+            if found != right
+        ]
 
     def to_yaml(self) -> str:
         """Return the full configuration as YAML, every key stated."""

@@ -48,12 +48,13 @@ class Controller:
         self._state = self.model.encoder.initial_state(self.num_robots)
         self._obs: Tensor | None = None
         self._noise: Tensor | None = None
+        self._told: tuple[Tensor, Tensor] | None = None
         self._infer()
 
     @torch.inference_mode()
-    def tell(self, code: Tensor) -> None:
-        """Tell a policy that infers nothing (`model.method` told) the `TaskCode` of its tasks, ``[N, L]``."""
-        self._state = code
+    def tell(self, code: Tensor, whom: Tensor) -> None:
+        """Until the next reset, let the robots of the mask `whom` ``[N]`` act on a code ``[N, L]``, not on z."""
+        self._told = (whom.unsqueeze(1), code)
         self._infer()
 
     def _explored(self, generator: torch.Generator) -> Tensor:
@@ -65,6 +66,9 @@ class Controller:
     def _infer(self) -> None:
         self._posterior = self.model.encoder.infer(self._state)
         self._latent = self._posterior.latent
+        if self._told is not None:
+            whom, code = self._told
+            self._latent = torch.where(whom, code, self._latent)
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray, generator: torch.Generator | None = None) -> np.ndarray:

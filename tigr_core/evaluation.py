@@ -46,10 +46,12 @@ def evaluate(
     seed: int,
     task_change: dict[str, Any] | None = None,
     episode_steps: int | None = None,
+    told: bool = False,
 ) -> Episodes:
     """Run one episode of each task; environment seeds follow from `seed` and the place in `tasks`."""
     seeds = np.random.SeedSequence([seed, 2]).generate_state(len(tasks)).tolist()
-    return collector.collect(model, Request(tasks, seeds, task_change=task_change, episode_steps=episode_steps))
+    request = Request(tasks, seeds, task_change=task_change, episode_steps=episode_steps, told_share=float(told))
+    return collector.collect(model, request)
 
 
 def evaluate_changes(

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from tigr_core.actor_critic import Actor
-from tigr_core.baseline_encoders import baseline_encoder
 from tigr_core.config import ModelConfig
 from tigr_core.decoder import Decoder
 from tigr_core.encoder import Encoder
 from tigr_core.normaliser import Normaliser
+from tigr_core.pearl_encoder import PearlEncoder
 
 
 class TaskInferenceModel(nn.Module):
@@ -24,10 +26,10 @@ class TaskInferenceModel(nn.Module):
         self.decoder = Decoder(obs_dim, action_dim, config.latent_dim, width=config.decoder_width)
         self.actor = Actor(obs_dim, config.latent_dim, action_dim, config.policy_hidden)
 
-    def _encoder(self) -> Encoder:
+    def _encoder(self) -> Any:
         config, transition_dim = self.config, self.normaliser.transition_dim
-        if config.method != "tigr":
-            return baseline_encoder(config.method, transition_dim, config.latent_dim)
+        if config.method == "pearl":
+            return PearlEncoder(transition_dim, config.latent_dim)
         return Encoder(
             transition_dim,
             config.num_components,

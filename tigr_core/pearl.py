@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tigr_core.baseline_encoders import PearlEncoder
 from tigr_core.config import SACConfig
 from tigr_core.model import TaskInferenceModel
+from tigr_core.pearl_encoder import PearlEncoder
 from tigr_core.replay import ReplayBuffer
 from tigr_core.sac_learner import SACLearner, TransitionBatch
 

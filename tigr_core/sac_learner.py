@@ -6,7 +6,9 @@
 
 z' is the estimate after the transition, not a copy of z. Latents arrive detached: control never shapes inference.
 With `critic_sees_task` the critics read the task's `TaskCode` instead of z and z' (an asymmetric critic, Pinto et al.,
-arXiv 1710.06542): what they learn holds still while the encoder learns. The robot never needs them.
+arXiv 1710.06542): what they learn holds still while the encoder learns. On `told_share` of the transitions the actor,
+too, reads the code, which is where z is pulled to: it learns what to do before inference can tell it when. On the robot
+there are no critics and no codes.
 """
 
 from __future__ import annotations
@@ -58,15 +60,14 @@ class TransitionView:
         episodes: Tensor,
         *,
         task_code: TaskCode | None = None,
+        critic_sees_task: bool = False,
+        told_share: float = 0.0,
         chunk: int | None = None,
         stop: AskStop = never,
     ) -> None:
         obs, action, reward = replay.obs[episodes], replay.action[episodes], replay.reward[episodes]
         code = [] if task_code is None else [task_code(replay.base_task[episodes].long(), replay.parameter[episodes])]
-        if model.config.method == "told":
-            latent = torch.cat([code[0], code[0][:, -1:]], dim=1)
-        else:
-            latent = _inferred(model, obs, action, reward, chunk or _CHUNK[model.config.context], stop)
+        latent = _inferred(model, obs, action, reward, chunk or _CHUNK[model.config.context], stop)
         steps = reward.shape[1]
         self.state = torch.cat([model.normaliser.obs(obs), latent], dim=-1).flatten(0, 1)  # [E (T+1), D + L]
         self.outcome = torch.cat(
@@ -74,6 +75,7 @@ class TransitionView:
         ).flatten(0, 1)  # [E T, A + 2 (+ L)]
         valid = torch.arange(steps, device=reward.device) < replay.length[episodes].unsqueeze(1)
         self.valid = valid.flatten().nonzero().squeeze(1)
+        self.critic_sees_task, self.told_share = critic_sees_task, told_share
         self.steps, self.sizes = steps, (model.obs_dim, model.config.latent_dim)
         self.outcome_sizes = (model.action_dim, 1, 1, self.outcome.shape[1] - model.action_dim - 2)
 
@@ -85,17 +87,19 @@ class TransitionView:
         obs, latent = self.state[before].split(self.sizes, dim=1)
         next_obs, next_latent = self.state[before + 1].split(self.sizes, dim=1)
         action, reward, terminated, code = self.outcome[index].split(self.outcome_sizes, dim=1)
-        told = code.shape[1] > 0
+        if self.told_share > 0.0:
+            told = torch.rand((batch, 1), generator=generator, device=code.device) < self.told_share
+            latent, next_latent = torch.where(told, code, latent), torch.where(told, code, next_latent)
         return TransitionBatch(
             obs=obs,
             latent=latent,
-            critic_latent=code if told else latent,
+            critic_latent=code if self.critic_sees_task else latent,
             action=action,
             reward=reward.squeeze(1),
             terminated=terminated.squeeze(1),
             next_obs=next_obs,
             next_latent=next_latent,
-            next_critic_latent=code if told else next_latent,
+            next_critic_latent=code if self.critic_sees_task else next_latent,
         )
 
 

@@ -122,9 +122,9 @@ class Trainer:
             generator=self.generator,
             fast=config.training.fast,
         )
-        self.critic_code = None
-        if config.sac.critic_sees_task or config.model.method == "told":
-            self.critic_code = TaskCode(self.task_set, config.model.latent_dim, self.device)
+        self.task_code = None
+        if config.sac.critic_sees_task or config.sac.told_share > 0.0:
+            self.task_code = TaskCode(self.task_set, config.model.latent_dim, self.device)
         self.replay = ReplayBuffer(
             config.training.replay_capacity,
             config.env.episode_steps,
@@ -217,7 +217,8 @@ class Trainer:
         self.progress.phase("explore" if random_actions else "collect", 0, len(tasks))
         seeds = self.rng.integers(2**31, size=len(tasks)).tolist()
         noise_seed = int(self.rng.integers(2**31))
-        request = Request(tasks, seeds, noise_seed=noise_seed, random_actions=random_actions)
+        told_share = 0.0 if random_actions else self.config.training.told_share
+        request = Request(tasks, seeds, noise_seed=noise_seed, random_actions=random_actions, told_share=told_share)
         episodes = self.collector.collect(self._synced_acting_model(), request)
         self.replay.add(episodes, self.rng)
         self.env_steps += episodes.num_steps
@@ -255,7 +256,15 @@ class Trainer:
     def _make_view(self, episodes: Tensor) -> TransitionView | PearlView:
         if self.config.model.method == "pearl":
             return PearlView(self.model, self.replay, self.rng)
-        return TransitionView(self.model, self.replay, episodes, task_code=self.critic_code, stop=self.stop)
+        return TransitionView(
+            self.model,
+            self.replay,
+            episodes,
+            task_code=self.task_code,
+            critic_sees_task=self.config.sac.critic_sees_task,
+            told_share=self.config.sac.told_share,
+            stop=self.stop,
+        )
 
     def _draw_view(self, steps: int) -> Tensor:
         """Choose this epoch's replay episodes: as many transitions as will be drawn, none encoded in vain."""
@@ -270,7 +279,7 @@ class Trainer:
         self.progress.phase("evaluate", 0, 1)
         model = self._synced_acting_model()
         train, test = (
-            evaluation.evaluate(self.collector, model, tasks, seed=self.config.seed)
+            evaluation.evaluate(self.collector, model, tasks, seed=self.config.seed, told=training.told_share == 1.0)
             for tasks in (self.train_tasks, self.test_tasks)
         )
         labels = evaluation.component_labels(train, self.config, len(self.task_set.names))

@@ -1,13 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The encoders of the baselines, with the interface of `encoder.Encoder`.
-
-- ``pearl`` (Rakelly et al., arXiv 1903.08254): z is a Gaussian, the product of one factor a transition.
-- ``told``: the policy is told the task's `TaskCode`. No inference: the bound that inference is measured against.
-"""
+"""The encoder of PEARL (Rakelly et al., arXiv 1903.08254), with the interface of `encoder.Encoder`."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,35 +55,3 @@ class PearlEncoder(nn.Module):
     def infer(self, state: Tensor) -> MixturePosterior:
         """Return the estimate ``[N]``."""
         return self.posterior(state)
-
-
-class ToldEncoder(nn.Module):
-    """Holds the code it was told, whatever happens."""
-
-    context = "stream"
-
-    def __init__(self, latent_dim: int) -> None:
-        super().__init__()
-        self.latent_dim = latent_dim
-
-    def posterior(self, code: Tensor) -> MixturePosterior:
-        """Return a mixture of one component, without doubt, at the code ``[..., L]``."""
-        mean = code.unsqueeze(-2)
-        return MixturePosterior(mean.new_zeros(mean.shape[:-1]), mean, torch.zeros_like(mean))
-
-    def initial_state(self, batch: int) -> Tensor:
-        """Return the code of no task, ``[N, L]``."""
-        return torch.zeros((batch, self.latent_dim))
-
-    def advance(self, state: Tensor, x: Tensor) -> Tensor:
-        """Learn nothing from a transition."""
-        return state
-
-    def infer(self, state: Tensor) -> MixturePosterior:
-        """Return what was told."""
-        return self.posterior(state)
-
-
-def baseline_encoder(method: str, transition_dim: int, latent_dim: int) -> Any:
-    """Return the encoder of a baseline."""
-    return PearlEncoder(transition_dim, latent_dim) if method == "pearl" else ToldEncoder(latent_dim)
