@@ -73,7 +73,7 @@ $(VENV)/demo: $(CREATED) $(DECLARED)
 
 $(VENV)/test: $(CREATED) $(DECLARED)
 	@echo 'installing everything, for training and tests: two minutes or more the first time'
-	$(PIP) --no-build-isolation --editable '.[ray,ros,test]'
+	$(PIP) --no-build-isolation --editable '.[ray,ros,video,test]'
 	@touch $@
 
 # torch and the ROS distribution stay as they are: change their lines by hand.
@@ -82,7 +82,7 @@ lock:
 	@mkdir -p build
 	grep -E '^(torch|ros-[a-z-]+)==' requirements.lock > build/kept
 	$(PYTHON) -m venv --clear build/lock
-	build/lock/bin/python -m pip install --quiet --constraint build/kept --editable '.[ray,ros,test]'
+	build/lock/bin/python -m pip install --quiet --constraint build/kept --editable '.[ray,ros,video,test]'
 	{ grep '^#' requirements.lock; build/lock/bin/python -c "$$LIST"; } > build/requirements.lock
 	mv build/requirements.lock requirements.lock
 	rm -rf build/lock build/kept

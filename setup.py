@@ -58,6 +58,7 @@ setup(
     ],
     extras_require={
         "ray": ["ray"],
+        "video": ["imageio-ffmpeg"],
         # Only where no ROS 2 installation provides them. The distribution is chosen by the lock file.
         "ros": [
             "ros-rclpy[fastrtps]",

@@ -10,7 +10,7 @@
                   │
     task_batch ◄──┘ rewards of N tasks at once, from the tables of base tasks
 
-Imports point one way: spec, tasks < robot < half_cheetah, point_robot; tasks < task_batch; robot and
+Imports point one way: appearance, spec, tasks < robot < half_cheetah, point_robot; tasks < task_batch; robot and
 task_batch < vector_env < task_env.
 
 A new base task is one row in a robot's table. A new robot is one file that offers `envs.robot.Robot` and

@@ -54,6 +54,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 
+from envs.appearance import Capsules, View
 from envs.mujoco_physics import MujocoPhysics
 from envs.robot import EnvDefinition
 from envs.spec import Actuator, ObservationTerm, RobotSpec
@@ -91,6 +92,7 @@ class HalfCheetah:
         "pitch": 1,  # rad
         "pitch_velocity": 1,  # rad/s
     }
+    view = View(across=0, up=2, low=-0.1, high=1.9, follows=True)
 
     def __init__(self, num_threads: int = 1) -> None:
         self._physics = MujocoPhysics(MODEL_PATH, frame_skip=FRAME_SKIP, num_threads=num_threads)
@@ -124,6 +126,9 @@ class HalfCheetah:
             "pitch": positions[:, 2],
             "pitch_velocity": velocities[:, 2],
         }
+
+    def capsules(self, positions: np.ndarray) -> Capsules:
+        return self._physics.capsules(positions)
 
     def close(self) -> None:
         self._physics.close()

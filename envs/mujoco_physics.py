@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import warnings
 import weakref
+from functools import cached_property
 from pathlib import Path
 
 import mujoco
 import numpy as np
 from mujoco.rollout import Rollout
+
+from envs.appearance import Capsules
 
 
 class MujocoPhysics:
@@ -79,6 +82,30 @@ class MujocoPhysics:
         states = self._states[:, -1].copy()
         states[~(np.abs(states).max(axis=1) < mujoco.mjMAXVAL)] = np.nan
         return states
+
+    def capsules(self, positions: np.ndarray) -> Capsules:
+        """Return the model's bodies with joint `positions` [nq]; planes are left out.
+
+        Raises:
+            ValueError: the model has a body that is neither capsule nor sphere.
+        """
+        model, data = self.model, self._posture
+        data.qpos[:] = positions
+        mujoco.mj_kinematics(model, data)
+        shown = np.flatnonzero(model.geom_type != mujoco.mjtGeom.mjGEOM_PLANE)
+        names = tuple(model.geom(i).name for i in shown)
+        is_capsule = model.geom_type[shown] == mujoco.mjtGeom.mjGEOM_CAPSULE
+        if not (is_capsule | (model.geom_type[shown] == mujoco.mjtGeom.mjGEOM_SPHERE)).all():
+            raise ValueError(f"found a body of another form among {', '.join(names)}, expected capsules and spheres")
+        axis = data.geom_xmat[shown].reshape(-1, 3, 3)[:, :, 2]
+        half_length = np.where(is_capsule, model.geom_size[shown, 1], 0.0)
+        offset = half_length[:, None] * axis
+        middle = data.geom_xpos[shown]
+        return Capsules(names, np.stack([middle - offset, middle + offset], axis=1), model.geom_size[shown, 0].copy())
+
+    @cached_property
+    def _posture(self) -> mujoco.MjData:
+        return mujoco.MjData(self.model)
 
     def close(self) -> None:
         """Stop the thread pool."""

@@ -35,6 +35,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from envs.appearance import Capsules, View
 from envs.robot import EnvDefinition
 from envs.spec import Actuator, ObservationTerm, RobotSpec
 from envs.tasks import BaseTask
@@ -42,6 +43,7 @@ from envs.tasks import BaseTask
 CONTROL_DT = 0.1  # [s]
 EPISODE_STEPS = 20
 START_RANGE = 1.0  # [m]
+DRAWN_RADIUS = 0.05  # [m]
 
 BASE_TASKS = (BaseTask("goal", "position", "m", -1, 1, "absolute", axis=(1.0, 1.0), parameter_dim=2, control_cost=0.0),)
 AXIS_BASE_TASKS = (
@@ -63,6 +65,7 @@ class PointRobot:
         control_dt=CONTROL_DT,
     )
     quantity_dims: Mapping[str, int] = {"position": 2, "x_position": 1, "y_position": 1}  # all in m
+    view = View(across=0, up=1, low=-1.1, high=1.1, follows=False)
 
     def __init__(self, num_threads: int = 1) -> None:
         pass
@@ -84,6 +87,10 @@ class PointRobot:
 
     def quantities(self, previous_state: np.ndarray, state: np.ndarray) -> dict[str, np.ndarray]:
         return {"position": state[:, :2], "x_position": state[:, 0], "y_position": state[:, 1]}
+
+    def capsules(self, positions: np.ndarray) -> Capsules:
+        place = np.append(positions, 0.0)
+        return Capsules(("point",), np.array([[place, place]]), np.array([DRAWN_RADIUS]))
 
     def close(self) -> None:
         pass

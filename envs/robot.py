@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from envs.appearance import Capsules, View
 from envs.spec import RobotSpec
 from envs.tasks import BaseTask
 
@@ -22,6 +23,7 @@ class Robot(Protocol):
 
     spec: RobotSpec
     quantity_dims: Mapping[str, int]  # name -> number of components, of everything a task can be about
+    view: View
 
     def initial_state(self, rng: np.random.Generator) -> np.ndarray:
         """Draw the state at the start of an episode, [S]."""
@@ -40,6 +42,9 @@ class Robot(Protocol):
 
     def quantities(self, previous_state: np.ndarray, state: np.ndarray) -> dict[str, np.ndarray]:
         """Return every quantity of `quantity_dims` after a step, each [N] or [N, components]."""
+
+    def capsules(self, positions: np.ndarray) -> Capsules:
+        """Return what it looks like with joint `positions` [J]."""
 
     def close(self) -> None:
         """Release threads. May be called more than once."""

@@ -87,6 +87,18 @@ class RobotSpec:
         zero = np.zeros((*positions.shape[:-1], 1))
         return np.concatenate((positions, velocities, zero), axis=-1)[..., self._columns] + self._offsets
 
+    def positions_in(self, obs: np.ndarray) -> np.ndarray:
+        """Return the joint positions [..., J] that observations [..., D] tell.
+
+        Raises:
+            ValueError: they do not tell all of them.
+        """
+        told = {term.joint: i for i, term in enumerate(self.observation) if term.source == "position"}
+        if missing := [joint for joint in self.joints if joint not in told]:
+            raise ValueError(f"found no position of {', '.join(missing)} among the observations of {self.name!r}")
+        columns = [told[joint] for joint in self.joints]
+        return obs[..., columns] - self._offsets[columns]
+
     def action_to_effort(self, action: np.ndarray) -> np.ndarray:
         """Clip `action` [..., A] to [-1, 1], rescale to the control range and return efforts [..., A]."""
         return (self._middle + self._half_range * np.clip(action, -1.0, 1.0)) * self._gear

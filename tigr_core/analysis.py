@@ -49,6 +49,11 @@ def assign_components(episodes: Episodes, num_base_tasks: int) -> np.ndarray:
     return (membership.T @ weights / np.maximum(membership.sum(axis=0), 1)[:, None]).argmax(axis=0)
 
 
+def base_task_weights(mixture_weights: np.ndarray, component_to_task: np.ndarray, num_base_tasks: int) -> np.ndarray:
+    """Sum mixture weights [..., K] over the components of each base task: [..., B]."""
+    return mixture_weights @ np.eye(num_base_tasks, dtype=mixture_weights.dtype)[component_to_task]
+
+
 def second_half(episodes: Episodes) -> np.ndarray:
     """Mask [E, T] of the valid steps from the middle of each episode on."""
     steps = np.arange(episodes.reward.shape[1])

@@ -25,6 +25,7 @@ from tigr_core.run import RunOptions, make_collector, open_run
 from tigr_core.run_log import PROGRESS_FILE, read_progress
 from tigr_core.stop import Stop
 from tigr_core.trainer import BEST
+from tigr_core.video import check_suffix, episodes_to_show, write_video
 
 app = typer.Typer(
     help="Task-inference meta-reinforcement learning: train a policy that infers its task, and look at what it infers.",
@@ -102,8 +103,13 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="HTML", help="Also write the report page to this file.")
     ] = None,
+    video: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a video: .mp4 (extra `video`) or .gif.")
+    ] = None,
 ) -> None:
     """Evaluate a bundle and print what it reaches."""
+    if video is not None:
+        check_suffix(video)
     folder = run_or_bundle if run_or_bundle.is_dir() else run_or_bundle.parent
     bundle = load_bundle(run_or_bundle / BEST if run_or_bundle.is_dir() else run_or_bundle)
     config = run_report.config_of(bundle)
@@ -115,6 +121,10 @@ def evaluate(
     if report is not None:
         run_report.write_page(report, results, curves)
         print(f"report   {report}")
+    if video is not None:
+        shown = episodes_to_show(results.test, results.changes)
+        write_video(video, *shown, bundle.info, evaluation.tasks_of(config.env))
+        print(f"video    {video}")
 
 
 def _parse_tasks(text: str, config: Config) -> list[envs.Task]:

@@ -130,11 +130,11 @@ def tracking(
         value = figure.add_subplot(grid[2 * row, column])
         value.plot(time, episodes.tracked_target[episode, :length], **TARGET_LINE)
         value.plot(time, episodes.tracked_value[episode, :length], color=base_task_colour(label))
-        value.set_title(_spoken(task.name))
+        value.set_title(spoken(task.name))
         value.set_ylabel(f"value [{task.unit}]" if task.unit else "value")
         value.tick_params(labelbottom=False)
         weights = figure.add_subplot(grid[2 * row + 1, column], sharex=value)
-        _weights(weights, episodes, episode, component_to_task, control_dt)
+        draw_weights(weights, episodes, episode, component_to_task, control_dt)
         weights.set(xlabel="time [s]", ylabel="weight" if column == 0 else "")
     lines = [Line2D([], [], label="target", **TARGET_LINE), Line2D([], [], color=INK, label="value")]
     _component_legend(figure, base_tasks, component_to_task, lines)
@@ -210,9 +210,9 @@ def confusion_matrix(shares: np.ndarray, names: Sequence[str]) -> Figure:
             colour = "white" if share > 0.5 else INK
             axes.text(column + 0.5, row + 0.5, f"{100 * share:.0f}", ha="center", va="center", color=colour)
     places = np.arange(len(names)) + 0.5
-    spoken = [_spoken(name) for name in names]
-    axes.set_xticks(places, spoken, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(places, spoken)
+    labels = [spoken(name) for name in names]
+    axes.set_xticks(places, labels, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, labels)
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)
@@ -246,10 +246,10 @@ def adaptation(
     inferred = component_to_task[episodes.mixture_weights[episode, 1 : length + 1].argmax(axis=1)]
     truth, guess = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
     weights = figure.add_subplot(grid[2, 1])
-    _strip(truth, episodes.base_task[episode, :length], control_dt, "true")
-    _strip(guess, inferred, control_dt, "inferred")
+    draw_strip(truth, episodes.base_task[episode, :length], control_dt, "true")
+    draw_strip(guess, inferred, control_dt, "inferred")
     truth.set_title("One episode")
-    _weights(weights, episodes, episode, component_to_task, control_dt)
+    draw_weights(weights, episodes, episode, component_to_task, control_dt)
     weights.set(xlabel="time [s]", ylabel="mixture weight")
     _component_legend(figure, base_tasks, component_to_task, [])
     return figure
@@ -273,7 +273,9 @@ def _curve(axes: Axes, steps: np.ndarray, column: list[float] | None, **style: A
         axes.plot(steps[done], value[done], marker="o" if done.sum() < 3 else "", markersize=4, **style)
 
 
-def _weights(axes: Axes, episodes: Episodes, episode: int, component_to_task: np.ndarray, control_dt: float) -> None:
+def draw_weights(
+    axes: Axes, episodes: Episodes, episode: int, component_to_task: np.ndarray, control_dt: float
+) -> None:
     """Stack the mixture weights, in the order of base tasks so that components of one task lie together."""
     order = np.argsort(component_to_task, kind="stable")
     colours = component_colours(component_to_task)
@@ -285,7 +287,7 @@ def _weights(axes: Axes, episodes: Episodes, episode: int, component_to_task: np
     axes.grid(False)
 
 
-def _strip(axes: Axes, labels: np.ndarray, control_dt: float, name: str) -> None:
+def draw_strip(axes: Axes, labels: np.ndarray, control_dt: float, name: str) -> None:
     """Colour the time axis by base task."""
     edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
     for start, end in pairwise(edges):
@@ -324,7 +326,7 @@ def _chance_line(axes: Axes, num_base_tasks: int) -> None:
 
 def _base_task_legend(figure: Figure, names: Sequence[str], handles: list[Line2D], columns: int = 4) -> None:
     for name, handle in zip(names, handles, strict=True):
-        handle.set_label(_spoken(name))
+        handle.set_label(spoken(name))
     _legend_below(figure, handles, columns)
 
 
@@ -334,7 +336,7 @@ def _component_legend(
     """Name the mixture components, in base-task order, after any `lines`."""
     colours = component_colours(component_to_task)
     patches = [
-        Patch(color=colours[k], label=f"component {k}: {_spoken(base_tasks[component_to_task[k]].name)}")
+        Patch(color=colours[k], label=f"component {k}: {spoken(base_tasks[component_to_task[k]].name)}")
         for k in np.argsort(component_to_task, kind="stable").tolist()
     ]
     _legend_below(figure, [*lines, *patches], 4)
@@ -347,5 +349,6 @@ def _legend_below(figure: Figure, handles: Sequence[Line2D | Patch], columns: in
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
-def _spoken(name: str) -> str:
+def spoken(name: str) -> str:
+    """Return a name as it is written for readers."""
     return name.replace("_", " ")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from tigr_core import analysis, plots
 from tigr_core.files import write_atomically
@@ -32,12 +33,13 @@ def write_report(
     control_dt: float,
     summary: dict[str, str | float],
     config_text: str,
+    postures: Figure | None = None,
 ) -> None:
     """Write the page.
 
     `progress`: columns of progress.csv, nan where empty. `test`: one evaluation of the test tasks. `changes`:
     episodes in which the task changes, if any were recorded. `component_to_task` [K]. `control_dt` [s].
-    `summary`: what to show at the top (environment, run, version, ...).
+    `summary`: what to show at the top (environment, run, version, ...). `postures`: pictures of the robot.
     """
     names = [task.name for task in base_tasks]
     longest = int(test.length.max())
@@ -51,6 +53,8 @@ def write_report(
         "accuracy": plots.accuracy_against_step(test, names, component_to_task, marks),
         "confusion": plots.confusion_matrix(shares, names),
     }
+    if postures is not None:
+        figures["postures"] = postures
     if changes is not None:
         figures["adaptation"] = plots.adaptation(changes, base_tasks, component_to_task, control_dt)
     templates = FileSystemLoader(Path(__file__).parent / "templates")

@@ -18,6 +18,7 @@ from tigr_core.report import write_report
 from tigr_core.rollout import Episodes
 from tigr_core.run_log import PROGRESS_FILE, read_progress
 from tigr_core.trainer import BEST
+from tigr_core.video import stills
 
 REPORT, EVALUATION = "report.html", "evaluation.npz"
 
@@ -98,4 +99,5 @@ def write_page(path: Path, results: Results, progress: dict[str, list[float]]) -
             "bundle": info.sha256[:12],
         },
         config_text=results.config.to_yaml(),
+        postures=stills(results.test, info, evaluation.tasks_of(results.config.env)),
     )

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures and videos show the robot where it is, its target, and what was believed, in the colours of base tasks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import tiny_bundle
+from matplotlib.path import Path as Polygon
+from PIL import Image
+
+import tigr_core.cli
+from envs.half_cheetah import BASE_TASKS, MODEL_PATH, HalfCheetah
+from tigr_core import evaluation, run_report, video
+from tigr_core.bundle import Bundle
+from tigr_core.collector import LocalCollector
+from tigr_core.colours import base_task_colour
+from tigr_core.config import EnvConfig
+from tigr_core.rollout import Episodes
+from tigr_core.scene import outline
+from tigr_core.targets import ARROW_M_PER_M_S, X, target_strokes, value_strokes
+
+CENTRE = np.array([2.0, 0.0, 0.7])
+TASKS = {task.name: task for task in BASE_TASKS}
+
+
+def test_a_speed_is_an_arrow_as_long_as_it_is_fast_and_points_there() -> None:
+    arrow, head = target_strokes(TASKS["velocity_backward"], (-4.0,), CENTRE)
+    np.testing.assert_allclose(arrow[1] - arrow[0], [-4.0 * ARROW_M_PER_M_S, 0, 0])
+    np.testing.assert_allclose(head[1], arrow[1])
+    assert head[0][0] > arrow[1][0] and head[2][0] > arrow[1][0], "the head points the way it goes"
+
+
+def test_a_goal_line_stands_at_the_goal_wherever_the_robot_is() -> None:
+    for centre in (CENTRE, CENTRE + 9.0 * X):
+        assert target_strokes(TASKS["goal_forward"], (12.0,), centre)[0][:, 0].tolist() == [12.0, 12.0]
+
+
+def test_an_angle_ends_where_the_nose_should_be() -> None:
+    arc, spoke = target_strokes(TASKS["stand_front"], (np.pi / 2,), CENTRE)
+    np.testing.assert_allclose(arc[0][2], CENTRE[2])
+    np.testing.assert_allclose(arc[-1][[0, 1]], CENTRE[:2], atol=1e-12)
+    assert arc[-1][2] < CENTRE[2], "a positive pitch turns the nose down"
+    np.testing.assert_allclose(spoke[[0, -1]], [CENTRE, arc[-1]])
+    assert not value_strokes(TASKS["stand_front"], 0.3, CENTRE), "the robot itself shows its angle"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_base_task_is_drawn_even_at_rest(name: str) -> None:
+    task = TASKS[name]
+    assert all(np.isfinite(stroke).all() for stroke in target_strokes(task, (task.high,), CENTRE))
+    assert target_strokes(task, (task.high,), CENTRE)
+    assert all(np.isfinite(stroke).all() for stroke in value_strokes(task, 0.0, CENTRE))
+
+
+def test_an_outline_lies_its_radius_around_the_line() -> None:
+    shape = outline(np.array([[0.0, 0.0], [3.0, 4.0]]), 0.5)
+    along = shape @ np.array([0.6, 0.8])
+    beside = np.abs(shape @ np.array([-0.8, 0.6]))
+    assert (along.min(), along.max(), beside.max()) == pytest.approx((-0.5, 5.5, 0.5))
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return tiny_bundle("tigr/PointRobotAxes-v0")
+
+
+@pytest.fixture(scope="module")
+def record(bundle: Bundle) -> Episodes:
+    with closing(LocalCollector(EnvConfig(id=bundle.info.env_id), num_threads=1)) as collector:
+        tasks = evaluation.tasks_of(collector.env)
+        pair = [tasks.task("goal_left", 0.5), tasks.task("goal_up", 1.0)]
+        return evaluation.evaluate(collector, bundle.model, pair, seed=0, episode_steps=4)
+
+
+def pixels(frame: np.ndarray, colour: tuple[float, float, float]) -> int:
+    return int((np.abs(frame - 255 * np.array(colour)).max(axis=2) < 3).sum())
+
+
+def test_frames_tell_the_true_task_by_its_colour(bundle: Bundle, record: Episodes) -> None:
+    tasks = evaluation.tasks_of(EnvConfig(id=bundle.info.env_id))
+    frames = list(video.draw_frames(record, [0, 1], bundle.info, tasks))
+    assert len(frames) == 8 and len({frame.shape for frame in frames}) == 1
+    left, up = base_task_colour(0), base_task_colour(2)
+    upper = slice(0, frames[0].shape[0] // 2)  # above the chart: task and target
+    assert pixels(frames[0][upper], left) > pixels(frames[4][upper], left)
+    assert pixels(frames[4][upper], up) > pixels(frames[0][upper], up)
+
+
+def test_what_comes_later_is_covered(bundle: Bundle, record: Episodes) -> None:
+    tasks = evaluation.tasks_of(EnvConfig(id=bundle.info.env_id))
+    frames = list(video.draw_frames(record, [0], bundle.info, tasks))
+    height, width = frames[0].shape[:2]
+    chart = slice(height // 2 + 10, round(0.8 * height)), slice(round(0.14 * width), None)
+    coloured = [int((frame[chart].min(axis=2) < 128).sum()) for frame in frames]
+    assert coloured == sorted(coloured) and coloured[0] < coloured[-1]
+
+
+def test_a_gif_plays_at_the_robots_speed(bundle: Bundle, record: Episodes, tmp_path: Path) -> None:
+    tasks = evaluation.tasks_of(EnvConfig(id=bundle.info.env_id))
+    video.write_video(tmp_path / "deep" / "a.gif", record, [0], bundle.info, tasks)
+    with Image.open(tmp_path / "deep" / "a.gif") as picture:
+        assert getattr(picture, "n_frames", 0) == 4
+        assert picture.info["duration"] == pytest.approx(1e3 * bundle.robot.control_dt)
+
+
+def test_an_mp4_has_every_step(bundle: Bundle, record: Episodes, tmp_path: Path) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra `video`")
+    tasks = evaluation.tasks_of(EnvConfig(id=bundle.info.env_id))
+    video.write_video(tmp_path / "a.mp4", record, [0, 1], bundle.info, tasks)
+    frames, seconds = ffmpeg.count_frames_and_secs(str(tmp_path / "a.mp4"))
+    assert frames == 8 and seconds == pytest.approx(8 * bundle.robot.control_dt)
+
+
+def test_the_longest_list_of_base_tasks_is_shown(record: Episodes) -> None:
+    changing = record.select(np.array([0, 1, 0]))
+    changing.base_task[1, 2:] = 0
+    chosen, places = video.episodes_to_show(record, changing)
+    assert chosen is changing and places == [1]
+    assert video.episodes_to_show(record, None)[1] == [0, 1]
+
+
+def test_the_report_shows_the_robot(bundle: Bundle, record: Episodes, tmp_path: Path) -> None:
+    config = run_report.config_of(bundle).model_copy(update={"env": EnvConfig(id=bundle.info.env_id)})
+    run_report.write_page(tmp_path / "a.html", run_report.Results(bundle, config, record, None), {})
+    page = (tmp_path / "a.html").read_text()
+    assert 'id="postures"' in page
+
+
+def test_another_suffix_is_one_message_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tigr", "eval", "none.tigr", "--video", "a.avi"])
+    with pytest.raises(SystemExit) as end:
+        tigr_core.cli.main()
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert "video a.avi" in error and ".mp4 or .gif" in error
+
+
+POSTURE = [0.4, 0.1, 0.5, 0.3, -0.2, 0.1, -0.4, 0.3, 0.2]
+RENDER = """
+import sys, mujoco, numpy as np
+model = mujoco.MjModel.from_xml_path(sys.argv[1])
+data = mujoco.MjData(model)
+data.qpos[:] = eval(sys.argv[2])
+mujoco.mj_forward(model, data)
+renderer = mujoco.Renderer(model, 200, 200)
+camera = mujoco.MjvCamera()
+camera.lookat, camera.distance, camera.azimuth, camera.elevation = [0.4, 0.0, 0.8], 100.0, 90.0, 0.0
+model.vis.global_.fovy = 2 * np.degrees(np.arctan(1.0 / 100.0))  # two metres from top to bottom, nearly parallel
+renderer.enable_segmentation_rendering()
+renderer.update_scene(data, camera)
+capsules = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE)
+np.save(sys.argv[3], np.isin(renderer.render()[..., 0], capsules))
+"""
+
+
+def rendered_by_mujoco(file: Path) -> np.ndarray:
+    """Which of 200 x 200 pixels show the robot in MuJoCo's own picture, [0.4 +- 1 m, 0.8 +- 1 m]."""
+    for library in ("egl", "osmesa"):
+        command = [sys.executable, "-c", RENDER, str(MODEL_PATH), str(POSTURE), str(file)]
+        environment = {**os.environ, "MUJOCO_GL": library}
+        if subprocess.run(command, env=environment, cwd=file.parent, capture_output=True).returncode == 0:
+            return np.load(file)
+    pytest.skip("MuJoCo renders off screen neither with EGL nor with OSMesa here")
+
+
+def test_the_drawing_covers_what_the_simulator_renders(tmp_path: Path) -> None:
+    rendered = rendered_by_mujoco(tmp_path / "rendered.npy")
+    across, up = np.meshgrid(0.4 + (np.arange(200) - 99.5) / 100, 0.8 - (np.arange(200) - 99.5) / 100)
+    robot = HalfCheetah()
+    shown, drawn = robot.capsules(np.array(POSTURE)), np.zeros_like(rendered)
+    robot.close()
+    for ends, radius in zip(shown.ends[:, :, [0, 2]], shown.radius, strict=True):
+        shape = Polygon(outline(ends, radius))
+        drawn |= shape.contains_points(np.stack([across.ravel(), up.ravel()], axis=1)).reshape(drawn.shape)
+    assert (drawn & rendered).sum() / (drawn | rendered).sum() > 0.95
