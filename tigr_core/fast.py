@@ -10,7 +10,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
+from tigr_core.encoder import Encoder
+
+Step = Callable[..., None]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -28,3 +32,85 @@ def compiled_with_bfloat16(function: Function, device: torch.device) -> Function
     """As `with_bfloat16`, as one compiled region: takes 20 s or so at its first call and needs a C++ compiler."""
     compiled: Function = torch.compile(function, fullgraph=True, dynamic=False)  # type: ignore[assignment]
     return with_bfloat16(compiled, device)
+
+
+def fast_hidden_sequence(encoder: Encoder, device: torch.device) -> Callable[..., Tensor]:
+    """Return the encoder's `hidden_sequence` with products in bfloat16 and states in float32.
+
+    PyTorch's own GRU keeps the states in bfloat16 too, on a CPU, where small changes of a state that holds long are
+    lost in rounding: its gradients differ four times more from the exact ones, and it is no quicker.
+    """
+    if device.type != "cpu":
+        return with_bfloat16(encoder.hidden_sequence, device)
+    forward_step, backward_step = torch.compile(_forward_step), torch.compile(_backward_step)
+
+    def hidden_sequence(x: Tensor, start: Tensor) -> Tensor:
+        parameters = encoder.gru.parameters()
+        states: Tensor = _GRU.apply(forward_step, backward_step, x.transpose(0, 1), start, *parameters)
+        return states.transpose(0, 1)
+
+    return hidden_sequence
+
+
+def _gates(of_input: Tensor, of_state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return reset, update and candidate of a GRU, and the state's part of the candidate, ``[B, H]`` each."""
+    input_reset, input_update, input_new = of_input.float().chunk(3, dim=1)
+    state_reset, state_update, state_new = of_state.float().chunk(3, dim=1)
+    reset, update = torch.sigmoid(input_reset + state_reset), torch.sigmoid(input_update + state_update)
+    return reset, update, torch.tanh(input_new + reset * state_new), state_new
+
+
+def _forward_step(of_input: Tensor, of_state: Tensor, state: Tensor, next_state: Tensor, rounded: Tensor) -> None:
+    """Write the next state ``[B, H]``, in float32 and rounded."""
+    _, update, new, _ = _gates(of_input, of_state)
+    result = new + update * (state - new)
+    next_state.copy_(result)
+    rounded.copy_(result)
+
+
+def _backward_step(of_input: Tensor, of_state: Tensor, state: Tensor, gradient: Tensor, direct: Tensor) -> None:
+    """Overwrite both gates' inputs ``[B, 3 H]`` with their gradients; write that of the state, past the gates."""
+    reset, update, new, state_new = _gates(of_input, of_state)
+    of_new = gradient * (1.0 - update) * (1.0 - new * new)
+    of_update = gradient * (state - new) * update * (1.0 - update)
+    of_reset = of_new * state_new * reset * (1.0 - reset)
+    direct.copy_(gradient * update)
+    of_input.copy_(torch.cat([of_reset, of_update, of_new], dim=1))
+    of_state.copy_(torch.cat([of_reset, of_update, of_new * reset], dim=1))
+
+
+class _GRU(torch.autograd.Function):
+    """A GRU over x ``[T, B, X]``: all states ``[T + 1, B, H]``. The gradient can be taken once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, step: Step, backward_step: Step, x: Tensor, start: Tensor,
+        weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor,
+    ) -> Tensor:  # fmt: skip
+        (steps, batch, _), hidden = x.shape, start.shape[1]
+        inputs = x.bfloat16().reshape(steps * batch, -1)
+        weight, bias = weight_hh.bfloat16(), bias_hh.bfloat16()
+        of_input = torch.addmm(bias_ih.bfloat16(), inputs, weight_ih.bfloat16().t()).view(steps, batch, 3 * hidden)
+        of_state = torch.empty_like(of_input)
+        states = start.new_empty(steps + 1, batch, hidden)
+        rounded = torch.empty_like(states, dtype=torch.bfloat16)
+        states[0], rounded[0] = start, start
+        for t in range(steps):
+            torch.addmm(bias, rounded[t], weight.t(), out=of_state[t])
+            step(of_input[t], of_state[t], states[t], states[t + 1], rounded[t + 1])
+        ctx.tensors, ctx.step = (inputs, of_input, of_state, states, rounded, weight), backward_step
+        return states
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, of_input, of_state, states, rounded, weight = ctx.tensors
+        del ctx.tensors
+        gradient, direct = outer[-1], torch.empty_like(states[0])
+        for t in reversed(range(len(of_input))):
+            ctx.step(of_input[t], of_state[t], states[t], gradient, direct)
+            gradient = outer[t] + direct + torch.mm(of_state[t], weight)
+        of_input, of_state = of_input.flatten(0, 1), of_state.flatten(0, 1)
+        ones = of_input.new_ones(1, len(of_input))
+        weights = of_input.t() @ inputs, of_state.t() @ rounded[:-1].flatten(0, 1)
+        biases = (ones @ of_input).squeeze(0), (ones @ of_state).squeeze(0)
+        return None, None, None, gradient, *(g.float() for g in (*weights, *biases))

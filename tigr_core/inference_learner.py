@@ -11,6 +11,7 @@ moment. Terms are means over the batch. Gradients of the policy never arrive her
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,13 +20,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from envs.tasks import TaskSet
+from tigr_core.chunked import sum_chunks
 from tigr_core.config import InferenceConfig
-from tigr_core.fast import with_bfloat16
+from tigr_core.fast import fast_hidden_sequence, with_bfloat16
 from tigr_core.model import TaskInferenceModel
 from tigr_core.replay import Context, ReplayBuffer
 from tigr_core.task_code import TaskCode
 
 INITIAL_RECONSTRUCTION_WEIGHT = 1.0 / 3.0
+DECODED_AT_ONCE = 4096  # transitions, on a CPU: activations of the decoder that fit in the cache of a core
+DECODED_AT_ONCE = 4096  # transitions on a CPU: what the decoder's layers pass on stays in the cache of a core
 
 
 class Targets(NamedTuple):
@@ -57,7 +61,12 @@ class InferenceLearner:
             self.task_code = TaskCode(tasks, model.config.latent_dim, model.normaliser.mean.device)
         self.state_weight = self.reward_weight = INITIAL_RECONSTRUCTION_WEIGHT
         self.steps = 0
-        self._terms = with_bfloat16(self.terms, model.normaliser.mean.device) if fast else self.terms
+        self._terms = self.terms
+        self._hidden_sequence: Callable[..., Tensor] = model.encoder.hidden_sequence
+        if fast:
+            device = model.normaliser.mean.device
+            self._terms = with_bfloat16(self.terms, device)
+            self._hidden_sequence = fast_hidden_sequence(model.encoder, device)
         self._streams: Tensor | None = None  # GRU states at which endless training streams have arrived, [B // 2, H]
         groups = [
             {"params": list(model.encoder.parameters()), "lr": config.encoder_learning_rate},
@@ -116,9 +125,7 @@ class InferenceLearner:
         """Return the terms of the loss, unweighted; `noise` ``[B, K, L]`` picks each z_k."""
         posterior = self.model.encoder.posterior(targets.hidden)
         latent = posterior.sample(noise)
-        state, reward = self._reconstruction_errors(
-            targets.decoded, latent.unsqueeze(1).expand(*targets.decoded.shape[:2], -1)
-        )
+        state, reward = self._reconstruction(latent, targets)
         kl = posterior.kl_to_prior().mean()
         supervision = anchor = kl.new_zeros(())
         if self.config.supervision_weight > 0.0:
@@ -127,8 +134,8 @@ class InferenceLearner:
             code = self.task_code(targets.base_task, targets.parameter)
             anchor = (latent - code).square().sum(dim=-1).mean()
         return {
-            "state": (state * targets.weight).sum(dim=1).mean(),
-            "reward": (reward * targets.weight).sum(dim=1).mean(),
+            "state": state,
+            "reward": reward,
             "kl": kl,
             "separation": posterior.separation().mean(),
             "sparsity": latent.abs().sum(dim=-1).mean(),
@@ -146,17 +153,15 @@ class InferenceLearner:
         return Targets(hidden, x, weight, context.base_task[:, -1], context.parameter[:, -1])
 
     def _draw_sequences(self, replay: ReplayBuffer, validation: bool) -> Targets:
-        config, model = self.config, self.model
+        config = self.config
         sequences = max(1, config.batch_size // config.targets_per_sequence)
         context = replay.sample_sequences(
             sequences, config.sequence_length, config.segment_length, self.rng, validation=validation
         )
         x = self._normalised(context)
         rows, seen = self._draw_targets(sequences)
-        if validation:
-            hidden = model.encoder.hidden_sequence(x)
-        else:
-            hidden = model.encoder.hidden_sequence(x, self._start_states(x))
+        hidden = self._hidden_sequence(x, self._start_states(x, goes_on=not validation))
+        if not validation:
             self._streams = hidden[: sequences // 2, -1].detach()
             # A stream that goes on knows another task until it has seen a transition of its new segment.
             seen = torch.where(rows < sequences // 2, seen.clamp_min(1), seen)
@@ -166,13 +171,13 @@ class InferenceLearner:
         labels = context.base_task[rows, last], context.parameter[rows, last]
         return Targets(hidden[rows, seen], x[rows.unsqueeze(1), decoded], weight, *labels)
 
-    def _start_states(self, x: Tensor) -> Tensor:
-        """Return the GRU states to start from, ``[B, H]``: half of the sequences go on with the last step's streams.
+    def _start_states(self, x: Tensor, *, goes_on: bool) -> Tensor:
+        """Return the GRU states to start from, ``[B, H]``: if it `goes_on`, half are where the last step's streams are.
 
         A robot's stream has no end; an encoder that has only seen short ones no longer forgets after long ones.
         """
         start = x.new_zeros(x.shape[0], self.model.encoder.hidden_dim)
-        if self._streams is not None:
+        if goes_on and self._streams is not None:
             start[: len(self._streams)] = self._streams
         return start
 
@@ -195,12 +200,27 @@ class InferenceLearner:
     def _normalised(self, context: Context) -> Tensor:
         return self.model.normaliser.transition(context.obs, context.action, context.reward, context.next_obs)
 
-    def _reconstruction_errors(self, x: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the squared errors ``[...]`` of next observation (mean of entries) and reward for x ``[..., X]``."""
+    def _reconstruction(self, latent: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Return the mean errors of next observation and reward, decoded from z ``[B, L]``."""
+        batch, decoded = targets.decoded.shape[:2]
+        chunk = batch if latent.is_cuda else max(1, DECODED_AT_ONCE // decoded)
+        weight = targets.weight / batch
+        state, reward = sum_chunks(
+            self._errors, chunk, latent, (targets.decoded, weight), self.model.decoder.parameters()
+        )
+        return state, reward
+
+    def _errors(self, latent: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weighted sums of the squared errors of next observation (mean of entries) and reward.
+
+        z is ``[B, L]``, transitions x ``[B, M, X]``, their weights ``[B, M]``.
+        """
         sizes = [self.model.obs_dim, self.model.action_dim, 1, self.model.obs_dim]
         obs, action, reward, next_obs = x.split(sizes, dim=-1)
-        predicted_obs, predicted_reward = self.model.decoder(obs, action, latent)
-        return (predicted_obs - next_obs).square().mean(dim=-1), (predicted_reward - reward.squeeze(-1)).square()
+        predicted = self.model.decoder(obs, action, latent.unsqueeze(1).expand(*x.shape[:2], -1))
+        state_error = (predicted[0] - next_obs).square().mean(dim=-1)
+        reward_error = (predicted[1] - reward.squeeze(-1)).square()
+        return (state_error * weight).sum(), (reward_error * weight).sum()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs beside the model."""

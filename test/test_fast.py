@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast mode's GRU: nearly the states and gradients of the exact one, and small changes are not rounded away."""
+
+from __future__ import annotations
+
+import torch
+from helpers import tiny_model
+
+from tigr_core.fast import fast_hidden_sequence
+
+
+def test_states_and_gradients_are_nearly_the_exact_ones() -> None:
+    encoder = tiny_model().encoder
+    x, start, weight = torch.randn(3, 9, 7), torch.randn(3, 7), torch.randn(3, 10, 7)
+    assert encoder.hidden_dim == 7
+    start.requires_grad_()
+    results = []
+    for run in (encoder.hidden_sequence, fast_hidden_sequence(encoder, torch.device("cpu"))):
+        states = run(x, start)
+        results.append((states, *torch.autograd.grad((states * weight).sum(), (start, *encoder.gru.parameters()))))
+    for exact, fast in zip(*results, strict=True):
+        assert fast.shape == exact.shape and fast.dtype == torch.float32
+        assert (fast - exact).norm() < 0.01 * exact.norm()
+
+
+def test_a_state_that_changes_slowly_is_not_lost_in_rounding() -> None:
+    encoder = tiny_model().encoder
+    with torch.no_grad():
+        for parameter in encoder.gru.parameters():
+            parameter.zero_()
+        dict(encoder.gru.named_parameters())["bias_ih_l0"][7:14] = (
+            6.0  # of the update gate: it keeps all but a 404th of the state
+        )
+        states = fast_hidden_sequence(encoder, torch.device("cpu"))(torch.zeros(1, 100, 7), torch.ones(1, 7))
+    torch.testing.assert_close(states[0, -1], torch.full((7,), torch.tensor(6.0).sigmoid().item() ** 100))
