@@ -13,6 +13,8 @@ pytest.importorskip("rclpy", reason="rclpy is missing; pip install '.[ros]'")
 
 from ros_graph import LIMIT_S, Graph
 
+from tigr_ros.start import signals_wait
+
 NODE = """
 import os
 from rclpy.node import Node
@@ -128,6 +130,30 @@ def unprepared(graph: Graph, discovery_range: str) -> None:
     for name in ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE"):
         graph.environment.pop(name, None)
     graph.environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = discovery_range
+
+
+@pytest.mark.parametrize("name", ["sim_node", "policy_node", "train_node", "demo"])
+def test_a_signal_before_anything_has_begun_ends_it_quietly(graph: Graph, name: str) -> None:
+    with signals_wait():  # as the demonstration starts its nodes
+        process = graph.run([sys.executable, "-c", f"from tigr_ros.start import {name}; {name}()"], name)
+    process.send_signal(signal.SIGINT)
+    assert graph.end(process, signal.SIGTERM) == 0
+    assert graph.output(name) == ""
+
+
+def test_no_other_process_is_asked_about_graphics(graph: Graph) -> None:
+    script = """
+import sys
+from types import SimpleNamespace
+from tigr_ros import start
+def import_module(name):
+    import envs
+    return SimpleNamespace(main=lambda: print(name, "glfw" in sys.modules))
+start.importlib.import_module = import_module
+start.sim_node()
+"""
+    assert graph.run([sys.executable, "-c", script], "example").wait(LIMIT_S) == 0
+    assert graph.output("example").split() == ["tigr_ros.sim_node", "False"]
 
 
 def test_a_signal_while_modules_are_imported_ends_it_quietly(graph: Graph) -> None:

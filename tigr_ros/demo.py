@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -25,11 +24,12 @@ from tigr_core.errors import UserError
 from tigr_ros import messages, qos
 from tigr_ros.bundles import shipped_bundle
 from tigr_ros.process import StopRequest, run
+from tigr_ros.start import signals_wait
 
 REFRESH_S = {True: 0.2, False: 1.0}  # on a terminal, and elsewhere
 EPISODE_STEPS = 200  # as in training: farther away the position itself would tell the task
 PATIENCE_S = 60.0  # for the policy to be heard at all
-FAREWELL_S = 3.0  # for a node to end by itself
+FAREWELL_S = 1.5  # for both nodes to end by themselves
 
 
 def main() -> None:
@@ -86,10 +86,11 @@ class Demo(Node):
         }
         # Training allows any change of effort; the default, for robots, does not.
         policy = {"bundle": bundle, "autostart": "true", "rate_limit": 1.0}
-        self._processes = {
-            "sim_node": subprocess.Popen(node_command("sim_node", simulator)),
-            "policy_node": subprocess.Popen(node_command("policy_node", policy)),
-        }
+        with signals_wait():
+            self._processes = {
+                "sim_node": subprocess.Popen(node_command("sim_node", simulator)),
+                "policy_node": subprocess.Popen(node_command("policy_node", policy)),
+            }
         self._seconds = options.seconds
         self._started = time.monotonic()
         self.create_timer(REFRESH_S[sys.stdout.isatty()], self._show)
@@ -97,10 +98,11 @@ class Demo(Node):
     def stop(self) -> None:
         """End both nodes, and say how it went."""
         for process in self._processes.values():
-            process.send_signal(signal.SIGINT)
+            process.terminate()
+        end = time.monotonic() + FAREWELL_S
         for process in self._processes.values():
             try:
-                process.wait(FAREWELL_S)
+                process.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

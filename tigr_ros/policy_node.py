@@ -296,7 +296,3 @@ def main() -> None:
     """Run the node as a process."""
     torch.set_num_threads(1)  # quicker at these sizes, and the same bits on every machine
     run(PolicyNode)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from tigr_core.errors import UserError
+from tigr_ros.start import SIGNALS
 
 
 class StopRequest(threading.Event):
@@ -55,7 +55,6 @@ def run(make_node: Callable[[StopRequest], Stoppable]) -> None:
             _spin(make_node, stop)
         finally:
             rclpy.try_shutdown()
-            gc.freeze()  # else Python looks through all of PyTorch's objects before it ends, for a second or more
         if stop.error is not None:
             raise stop.error
     except UserError as error:
@@ -66,7 +65,7 @@ def run(make_node: Callable[[StopRequest], Stoppable]) -> None:
 
 
 def _on_signals(handler: Callable[..., object] | signal.Handlers) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, handler)
 
 

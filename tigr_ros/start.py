@@ -6,6 +6,11 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def sim_node() -> None:
@@ -28,7 +33,23 @@ def demo() -> None:
     _start("demo")
 
 
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """Keep signals waiting, also for commands that are started meanwhile: until they know what to do about them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def _start(module: str) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, lambda *_: os._exit(0))  # nothing has begun: `process.run` takes over before
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    # Nodes draw nothing; to see whether it could, MuJoCo would start another Python, which does not end quietly.
+    os.environ.setdefault("MUJOCO_GL", "disable")
     importlib.import_module(f"tigr_ros.{module}").main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # all is closed; to take PyTorch and DDS apart costs a busy machine a second or more

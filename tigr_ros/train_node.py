@@ -219,7 +219,3 @@ def _age_s(file: Path) -> float:
 def main() -> None:
     """Run the node."""
     run(TrainNode)
-
-
-if __name__ == "__main__":
-    main()
