@@ -79,7 +79,8 @@ class TwinCritic(nn.Module):
             if self.norms is not None:
                 value = self.norms[index](value)
             value = torch.relu(value)
-        return self.layers[-1](value).squeeze(-1).float()
+        with torch.autocast(value.device.type, enabled=False):  # bfloat16 would round values of 70 to halves
+            return self.layers[-1](value.float()).squeeze(-1)
 
 
 class TwinLinear(nn.Module):
