@@ -33,7 +33,7 @@ def relabeller(
     task: Task, task_set: TaskSet = TASKS, dims: Mapping[str, int] = DIMS, worst: float = -100.0
 ) -> Relabeller:
     """A relabeller that always draws the one task."""
-    subject = Relabeller(task_set, dims, worst_reward=worst)
+    subject = Relabeller(task_set, dims, worst_reward=worst, candidates=1)
     subject.task_set = OneTask(task_set.base_tasks, task)
     return subject
 
@@ -49,20 +49,30 @@ class OneTask(TaskSet):
 def test_rewards_by_hand() -> None:
     action, valid = np.full((2, 2, 1), 0.5), np.ones((2, 2), bool)
     rng = np.random.default_rng(0)
-    reward, label, parameter, use = relabeller(TASKS.task("speed", 2.0))(SPEEDS, action, valid, rng)
+    reward, label, parameter, mean = relabeller(TASKS.task("speed", 2.0))(SPEEDS, action, valid, rng)
     # -|v - 2| / 2 - 0.1 * 0.25
     np.testing.assert_allclose(reward, [[-0.525, -0.525], [-0.025, -1.025]], rtol=1e-6)
-    assert (label.tolist(), parameter.tolist(), use.tolist()) == ([0, 0], [[2.0], [2.0]], [True, True])
+    assert (label.tolist(), parameter.tolist()) == ([0, 0], [[2.0], [2.0]])
+    np.testing.assert_allclose(mean, [-0.525, -0.525])
     reward, label, *_ = relabeller(TASKS.task("place", 6.0))(SPEEDS, action, valid, rng)
     assert reward.tolist() == [[-1.0, -1.0], [-6.0, -6.0]] and label.tolist() == [1, 1]
 
 
 def test_tasks_too_far_from_what_happened_are_not_given() -> None:
     action, subject = np.zeros((2, 2, 1)), relabeller(TASKS.task("place", 6.0), worst=-2.0)
-    *_, use = subject(SPEEDS, action, np.ones((2, 2), bool), np.random.default_rng(0))
-    assert use.tolist() == [True, False]
-    *_, use = subject(SPEEDS, action, np.zeros((2, 2), bool), np.random.default_rng(0))
-    assert use.tolist() == [True, True], "padding does not count"
+    *_, mean = subject(SPEEDS, action, np.ones((2, 2), bool), np.random.default_rng(0))
+    assert mean.tolist() == [-1.0, -np.inf]
+    *_, mean = subject(SPEEDS, action, np.zeros((2, 2), bool), np.random.default_rng(0))
+    assert np.isfinite(mean).all(), "padding does not count"
+
+
+def test_the_best_candidate_is_given() -> None:
+    action, valid = np.zeros((2, 2, 1)), np.ones((2, 2), bool)
+    subject = Relabeller(TASKS, DIMS, worst_reward=-100.0, candidates=200)
+    _, label, parameter, mean = subject(SPEEDS, action, valid, np.random.default_rng(0))
+    # Episode 0 is at 5, then 7: a place in between costs 1 a step, a speed more than 0.4. Episode 1 stays at 0.
+    assert label.tolist() == [0, 1]
+    assert abs(parameter[1, 0]) < 0.5 and mean[1] == -abs(parameter[1, 0])
 
 
 @pytest.mark.parametrize("env_id", ["tigr/PointRobot-v0", "tigr/HalfCheetah-v0"])
@@ -117,7 +127,7 @@ def test_a_share_of_the_drawn_episodes_changes() -> None:
 
 
 def test_tasks_are_drawn_from_the_whole_set() -> None:
-    subject, count = Relabeller(TASKS, DIMS, worst_reward=-100.0), 200
+    subject, count = Relabeller(TASKS, DIMS, worst_reward=-100.0, candidates=1), 200
     _, label, parameter, _ = subject(
         np.zeros((count, 1, 2)), np.zeros((count, 1, 1)), np.ones((count, 1), bool), np.random.default_rng(0)
     )

@@ -10,6 +10,7 @@ it, and whatever the robot happened to do teaches the policy every task it resem
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,28 +18,54 @@ from envs.task_batch import TaskBatch
 from envs.tasks import TaskSet
 
 
-class Relabeller:
-    """Computes the rewards that episodes would have had under other tasks, drawn from the whole of a task set.
+class Relabelled(NamedTuple):
+    """E episodes under other tasks."""
 
-    A task under which some reward would lie below `worst_reward` is not given: where the robot is that far from a
-    target there is nothing to learn about it, and the rewards would drown all others.
+    reward: np.ndarray  # [E, T] float32
+    base_task: np.ndarray  # [E]
+    parameter: np.ndarray  # [E, P]
+    mean_reward: np.ndarray  # [E], -inf where the task must not be given
+
+
+class Relabeller:
+    """Gives each episode the best of `candidates` tasks drawn from the whole of a task set, by its mean reward.
+
+    What the robot did, by chance or under another task, is then often an example of how to do a task. One under which
+    some reward would lie below `worst_reward` is not given: where the robot is that far from a target there is nothing
+    to learn about it, and the rewards would drown all others.
     """
 
-    def __init__(self, task_set: TaskSet, quantity_dims: Mapping[str, int], *, worst_reward: float) -> None:
-        self.task_set, self.quantity_dims, self.worst_reward = task_set, quantity_dims, worst_reward
+    def __init__(
+        self, task_set: TaskSet, quantity_dims: Mapping[str, int], *, worst_reward: float, candidates: int
+    ) -> None:
+        self.task_set, self.quantity_dims = task_set, quantity_dims
+        self.worst_reward, self.candidates = worst_reward, candidates
 
     def __call__(
         self, quantities: np.ndarray, action: np.ndarray, valid: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Draw a task for each of E episodes: quantities ``[E, T, Q]``, action ``[E, T, A]``, valid ``[E, T]``.
+    ) -> Relabelled:
+        """Draw a task for each of E episodes: quantities ``[E, T, Q]``, action ``[E, T, A]``, valid ``[E, T]``."""
+        best = self._draw(quantities, action, valid, rng)
+        for _ in range(self.candidates - 1):
+            other = self._draw(quantities, action, valid, rng)
+            better = other.mean_reward > best.mean_reward
+            best = Relabelled(
+                *(
+                    np.where(np.expand_dims(better, tuple(range(1, a.ndim))), b, a)
+                    for a, b in zip(best, other, strict=True)
+                )
+            )
+        return best
 
-        Return reward ``[E, T]`` float32, base-task label ``[E]``, parameter ``[E, P]`` and whether to use them ``[E]``.
-        """
+    def _draw(
+        self, quantities: np.ndarray, action: np.ndarray, valid: np.ndarray, rng: np.random.Generator
+    ) -> Relabelled:
         batch = TaskBatch(self.task_set, self.quantity_dims, len(quantities))
         for member in range(len(quantities)):
             batch.assign(member, self.task_set.sample(rng))
         # Members come last but one in a TaskBatch: time steps first.
         tracking = batch.track(quantities.swapaxes(0, 1)).reward
         reward = (tracking + batch.control_reward(action.swapaxes(0, 1))).T
-        good = (reward >= self.worst_reward) | ~valid
-        return reward.astype(np.float32), batch.label, batch.parameter, good.all(axis=1)
+        too_far = ((reward < self.worst_reward) & valid).any(axis=1)
+        mean = np.where(valid, reward, 0.0).sum(axis=1) / valid.sum(axis=1).clip(1)
+        return Relabelled(reward.astype(np.float32), batch.label, batch.parameter, np.where(too_far, -np.inf, mean))

@@ -126,13 +126,13 @@ class ReplayBuffer:
                 self._store[n][slots].cpu().numpy() for n in ("quantities", "action", "length")
             )
             valid = np.arange(self.episode_steps) < length[:, None]
-            reward, label, parameter, use = relabeller(quantities, action, valid, rng)
-            steps = (1, self.episode_steps)
-            for name, value in zip(
-                LABELS, (reward, np.tile(label[:, None], steps), np.tile(parameter[:, None], (*steps, 1))), strict=True
-            ):
-                stored = self._store[name]
-                stored[slots[use]] = torch.from_numpy(value[use]).to(stored)
+            new = relabeller(quantities, action, valid, rng)
+            use = new.mean_reward > -np.inf
+            for name in LABELS:
+                stored, value = self._store[name], torch.from_numpy(getattr(new, name)[use])
+                # One label for an episode holds at each of its steps.
+                per_step = value if name == "reward" else value.unsqueeze(1).expand(-1, *stored.shape[1:])
+                stored[slots[use]] = per_step.to(stored)
 
     def episode_pool(self, *, validation: bool) -> np.ndarray:
         """Return the slots of the training or validation episodes; all of them where that part is still empty."""

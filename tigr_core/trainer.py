@@ -84,7 +84,12 @@ class Trainer:
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         with closing(make_vector(config.env.id, 1, base_tasks=config.env.base_tasks)) as env:
             self.robot, quantity_dims = env.spec_robot, env.quantity_dims
-        self.relabeller = Relabeller(self.task_set, quantity_dims, worst_reward=config.training.relabel_worst_reward)
+        self.relabeller = Relabeller(
+            self.task_set,
+            quantity_dims,
+            worst_reward=config.training.relabel_worst_reward,
+            candidates=config.training.relabel_candidates,
+        )
         self._build_learners()
         self.epoch, self.phase, self.step = 0, "evaluate", 0
         self.env_steps, self.wall_s, self.best_return = 0, 0.0, -np.inf
