@@ -12,7 +12,7 @@ from glob import glob
 from setuptools import find_packages, setup
 
 NAME = "tigr_ros"
-NODES = ("sim_node", "policy_node", "train_node")
+NODES = ("sim_node", "policy_node", "train_node", "view_node")
 PACKAGES = ("envs", "tigr_core", "tigr_ros")
 
 setup(

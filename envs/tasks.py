@@ -153,6 +153,19 @@ class TaskSet:
                 )
         return self.task(name, *(parameter if isinstance(parameter, (Sequence, np.ndarray)) else (parameter,)))
 
+    def from_text(self, text: str) -> Task:
+        """Return the task that ``str(task)`` was made from, such as ``jump(2)``; digits are lost beyond the sixth.
+
+        Raises:
+            ValueError: another form, or anything `task()` refuses.
+        """
+        name, _, rest = text.partition("(")
+        try:
+            values = [float(entry) for entry in rest.removesuffix(")").split(",")]
+        except ValueError:
+            raise ValueError(f"found task {text!r}, expected a form like {self.names[0]}(1)") from None
+        return self.task(name, *values)
+
     def sample(self, rng: np.random.Generator) -> Task:
         """Draw a base task, then its parameter, both uniformly."""
         base_task = self.base_tasks[rng.integers(len(self))]

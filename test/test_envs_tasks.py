@@ -182,3 +182,15 @@ def test_a_bad_task_change_is_refused(given: Any) -> None:
 def test_a_task_set_needs_distinct_names() -> None:
     with pytest.raises(ValueError, match="every name once"):
         TaskSet((EIGHT.base_tasks[0], EIGHT.base_tasks[0]))
+
+
+@pytest.mark.parametrize("task", [("jump", 2.5), ("velocity_backward", -3.0)])
+def test_a_task_is_read_back_from_its_text(task: tuple[str, float]) -> None:
+    tasks = task_set("tigr/HalfCheetahEight-v0")
+    assert tasks.from_text(str(tasks.parse(task))) == tasks.parse(task)
+
+
+@pytest.mark.parametrize("text", ["jump", "jump(high)", "jmp(2)", ""])
+def test_a_text_that_is_no_task_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="found"):
+        task_set("tigr/HalfCheetahEight-v0").from_text(text)

@@ -36,8 +36,8 @@ needs_launch = pytest.mark.skipif(
 )
 
 
-def test_the_four_launch_files_are_there() -> None:
-    assert {path.name.partition(".")[0] for path in FILES} == {*NODES, "demo"}
+def test_the_launch_files_are_there() -> None:
+    assert {path.name.partition(".")[0] for path in FILES} == {*NODES, "demo", "view"}
 
 
 def calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:

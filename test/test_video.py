@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -13,10 +11,11 @@ import numpy as np
 import pytest
 from bundles import tiny_bundle
 from matplotlib.path import Path as Polygon
+from mujoco_picture import ACROSS, POSTURE, UP, mujoco_picture, overlap
 from PIL import Image
 
 import tigr_core.cli
-from envs.half_cheetah import BASE_TASKS, MODEL_PATH, HalfCheetah
+from envs.half_cheetah import BASE_TASKS, HalfCheetah
 from tigr_core import evaluation, run_report, video
 from tigr_core.bundle import Bundle
 from tigr_core.collector import LocalCollector
@@ -144,41 +143,11 @@ def test_another_suffix_is_one_message_before_any_work(
     assert "video a.avi" in error and ".mp4 or .gif" in error
 
 
-POSTURE = [0.4, 0.1, 0.5, 0.3, -0.2, 0.1, -0.4, 0.3, 0.2]
-RENDER = """
-import sys, mujoco, numpy as np
-model = mujoco.MjModel.from_xml_path(sys.argv[1])
-data = mujoco.MjData(model)
-data.qpos[:] = eval(sys.argv[2])
-mujoco.mj_forward(model, data)
-renderer = mujoco.Renderer(model, 200, 200)
-camera = mujoco.MjvCamera()
-camera.lookat, camera.distance, camera.azimuth, camera.elevation = [0.4, 0.0, 0.8], 100.0, 90.0, 0.0
-model.vis.global_.fovy = 2 * np.degrees(np.arctan(1.0 / 100.0))  # two metres from top to bottom, nearly parallel
-renderer.enable_segmentation_rendering()
-renderer.update_scene(data, camera)
-capsules = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE)
-np.save(sys.argv[3], np.isin(renderer.render()[..., 0], capsules))
-"""
-
-
-def rendered_by_mujoco(file: Path) -> np.ndarray:
-    """Which of 200 x 200 pixels show the robot in MuJoCo's own picture, [0.4 +- 1 m, 0.8 +- 1 m]."""
-    for library in ("egl", "osmesa"):
-        command = [sys.executable, "-c", RENDER, str(MODEL_PATH), str(POSTURE), str(file)]
-        environment = {**os.environ, "MUJOCO_GL": library}
-        if subprocess.run(command, env=environment, cwd=file.parent, capture_output=True).returncode == 0:
-            return np.load(file)
-    pytest.skip("MuJoCo renders off screen neither with EGL nor with OSMesa here")
-
-
 def test_the_drawing_covers_what_the_simulator_renders(tmp_path: Path) -> None:
-    rendered = rendered_by_mujoco(tmp_path / "rendered.npy")
-    across, up = np.meshgrid(0.4 + (np.arange(200) - 99.5) / 100, 0.8 - (np.arange(200) - 99.5) / 100)
+    rendered = mujoco_picture(tmp_path)
     robot = HalfCheetah()
-    shown, drawn = robot.capsules(np.array(POSTURE)), np.zeros_like(rendered)
+    shown, drawn = robot.capsules(POSTURE), np.zeros_like(rendered)
     robot.close()
     for ends, radius in zip(shown.ends[:, :, [0, 2]], shown.radius, strict=True):
-        shape = Polygon(outline(ends, radius))
-        drawn |= shape.contains_points(np.stack([across.ravel(), up.ravel()], axis=1)).reshape(drawn.shape)
-    assert (drawn & rendered).sum() / (drawn | rendered).sum() > 0.95
+        drawn |= Polygon(outline(ends, radius)).contains_points(np.stack([ACROSS, UP], axis=1))
+    assert overlap(drawn, rendered) > 0.95

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 import numpy as np
-from builtin_interfaces.msg import Time
+from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Point, Quaternion, Vector3
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
@@ -22,16 +22,24 @@ from tigr_core.rollout import Episodes
 
 FRAME = "latent"
 TRAIL_LENGTH = 100
-STANDARD_DEVIATIONS = 2.0  # from the middle of an ellipsoid to its surface
+STANDARD_DEVIATIONS = 1.0  # from the middle of an ellipsoid to its surface
 SMALLEST = 0.02  # m, diameter: what has none is still to be seen
-BALL, LINE, LETTERS = 0.12, 0.03, 0.15  # m
+BALL, LINE, LETTERS = 0.12, 0.03, 0.25  # m
+LIST_AT, LIST_STEP = 3.2, 0.3  # m, where names and weights are listed beside the components
+LIFETIME = Duration(sec=3)
 INK: Colour = (0.35, 0.35, 0.35)  # shows on light and on dark
 
 
 class LatentSpace:
-    """Draws task estimates of one bundle and keeps the trail of z."""
+    """Draws task estimates of one bundle and keeps the trail of z.
 
-    def __init__(self, info: BundleInfo) -> None:
+    Args:
+        info: of the bundle.
+        start: z of an empty context [L]; where it comes the context has been emptied, and another trail begins.
+    """
+
+    def __init__(self, info: BundleInfo, start: np.ndarray | None = None) -> None:
+        self._start = start
         directions = np.array(info.latent_basis).reshape(-1, info.model.latent_dim)[:3]
         self._basis = np.concatenate([directions, np.zeros((3 - len(directions), info.model.latent_dim))])  # [3, L]
         self._centre = np.array(info.latent_centre)
@@ -41,6 +49,8 @@ class LatentSpace:
 
     def add(self, latent: np.ndarray) -> None:
         """Lengthen the trail by z [L]."""
+        if self._start is not None and np.array_equal(latent, self._start):
+            self._trail.clear()
         self._trail.append(self.place(latent))
 
     def draw(self, estimate: TaskEstimate, stamp: Time) -> MarkerArray:
@@ -51,15 +61,16 @@ class LatentSpace:
             place = self.place(estimate.component_mean[0, k])
             diameters, turn = self._ellipsoid(estimate.component_std[0, k])
             opacity = 0.15 + 0.7 * float(weights[k])  # the unlikely ones stay visible
-            body = _marker("components", k, Marker.SPHERE, place, diameters, (*colour, opacity))
+            body = make_marker("components", k, Marker.SPHERE, place, diameters, (*colour, opacity))
             body.pose.orientation = turn
-            letters = _marker("names", k, Marker.TEXT_VIEW_FACING, place, np.full(3, LETTERS), (*INK, 1.0))
+            line = np.array([LIST_AT, LIST_STEP * ((len(self._names) - 1) / 2 - k), 0.0])
+            letters = make_marker("names", k, Marker.TEXT_VIEW_FACING, line, np.full(3, LETTERS), (*colour, 1.0))
             letters.text = f"{name} {weights[k]:.2f}"
             markers += [body, letters]
         likely = self._colours[int(weights.argmax())]
-        markers.append(_marker("latent", 0, Marker.SPHERE, z, np.full(3, BALL), (*likely, 1.0)))
-        trail = _marker("trail", 0, Marker.LINE_STRIP, np.zeros(3), np.array([LINE, 0.0, 0.0]), (*INK, 0.8))
-        trail.points = [_point(place) for place in tuple(self._trail)]  # another thread may be adding
+        markers.append(make_marker("latent", 0, Marker.SPHERE, z, np.full(3, BALL), (*likely, 1.0)))
+        trail = make_marker("trail", 0, Marker.LINE_STRIP, np.zeros(3), np.array([LINE, 0.0, 0.0]), (*INK, 0.8))
+        trail.points = [point(place) for place in tuple(self._trail)]  # another thread may be adding
         markers.append(trail)
         for marker in markers:
             marker.header.stamp = stamp
@@ -85,14 +96,15 @@ def latent_cloud(info: BundleInfo, test: Episodes, stamp: Time) -> MarkerArray:
     for task in np.unique(test.base_task[:, 0]).tolist():
         places = [space.place(z) for z in settled[test.base_task[:, 0] == task]]
         colour = (*base_task_colour(task), 0.8)
-        cloud = _marker("settled", task, Marker.SPHERE_LIST, np.zeros(3), np.full(3, BALL / 2.0), colour)
-        cloud.points = [_point(place) for place in places]
+        cloud = make_marker("settled", task, Marker.SPHERE_LIST, np.zeros(3), np.full(3, BALL / 2.0), colour)
+        cloud.points = [point(place) for place in places]
         middle = np.mean(places, axis=0)
-        letters = _marker("settled_names", task, Marker.TEXT_VIEW_FACING, middle, np.full(3, LETTERS), (*INK, 1.0))
+        letters = make_marker("settled_names", task, Marker.TEXT_VIEW_FACING, middle, np.full(3, LETTERS), (*INK, 1.0))
         letters.text = info.base_tasks[task]
         markers += [cloud, letters]
     for marker in markers:
         marker.header.stamp = stamp
+        marker.lifetime = Duration()  # it stays until the next evaluation
     return MarkerArray(markers=markers)
 
 
@@ -110,18 +122,27 @@ def quaternion(rotation: np.ndarray) -> Quaternion:
     return Quaternion(x=x, y=y, z=z, w=w)
 
 
-def _marker(
-    namespace: str, number: int, kind: int, place: np.ndarray, size: np.ndarray, colour: tuple[float, ...]
+def make_marker(
+    namespace: str,
+    number: int,
+    kind: int,
+    place: np.ndarray,
+    size: np.ndarray,
+    colour: tuple[float, ...],
+    *,
+    frame: str = FRAME,
 ) -> Marker:
-    marker = Marker(ns=namespace, id=number, type=kind, action=Marker.ADD)
-    marker.header.frame_id = FRAME
-    marker.pose.position = _point(place)
+    """Return a marker that is replaced by the next of the same name and number, and gone soon after the last one."""
+    marker = Marker(ns=namespace, id=number, type=kind, action=Marker.ADD, lifetime=LIFETIME)
+    marker.header.frame_id = frame
+    marker.pose.position = point(place)
     marker.scale = _xyz(Vector3, size)
     marker.color = ColorRGBA(**dict(zip("rgba", map(float, colour), strict=True)))
     return marker
 
 
-def _point(place: np.ndarray) -> Point:
+def point(place: np.ndarray) -> Point:
+    """Return a place [3], m."""
     return _xyz(Point, place)
 
 

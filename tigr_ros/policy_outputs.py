@@ -13,7 +13,7 @@ from std_msgs.msg import Float64, Float64MultiArray, String
 from visualization_msgs.msg import MarkerArray
 
 from tigr_core.bundle import Bundle
-from tigr_core.controller import TaskEstimate
+from tigr_core.controller import Controller, TaskEstimate
 from tigr_ros import messages, qos
 from tigr_ros.markers import LatentSpace
 from tigr_ros.safety import SafeCommand
@@ -33,7 +33,7 @@ class PolicyOutputs:
         self._node, self._robot, self._info = node, bundle.robot, bundle.info
         self._as_joint_state, self._shadow = as_joint_state, shadow
         self._latent_labels = tuple(f"z{i}" for i in range(bundle.info.model.latent_dim))
-        self._space = LatentSpace(bundle.info)
+        self._space = LatentSpace(bundle.info, Controller(bundle.model).estimate.latent[0])
         self._estimate: TaskEstimate | None = None
 
         def publisher(kind: type, topic: str, profile: Any = qos.STATE) -> Any:

@@ -28,6 +28,11 @@ def train_node() -> None:
     _start("train_node")
 
 
+def view_node() -> None:
+    """Show a robot in rviz."""
+    _start("view_node")
+
+
 def demo() -> None:
     """Run the demonstration."""
     _start("demo")
