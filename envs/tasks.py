@@ -168,7 +168,11 @@ class TaskSet:
 
     def sample(self, rng: np.random.Generator) -> Task:
         """Draw a base task, then its parameter, both uniformly."""
-        base_task = self.base_tasks[rng.integers(len(self))]
+        return self.sample_parameter(int(rng.integers(len(self))), rng)
+
+    def sample_parameter(self, index: int, rng: np.random.Generator) -> Task:
+        """Draw the parameter of the base task with this label uniformly."""
+        base_task = self.base_tasks[index]
         return self.task(base_task.name, *rng.uniform(base_task.low, base_task.high, base_task.parameter_dim))
 
     @property

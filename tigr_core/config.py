@@ -108,7 +108,7 @@ class TrainingConfig(Section):
     told_share: Share = 0.0  # of episodes collected with the task told; 1: evaluated so, too, and nothing is inferred
     relabel_share: Share = 0.0  # of old episodes that pose as another task's
     relabel_episodes: Positive = 2000  # drawn anew each epoch
-    relabel_candidates: Positive = 1  # other tasks drawn for an episode, the best of which it is given
+    relabel_candidates: Positive = 1  # parameters drawn for an episode, the best of which it is given
     relabel_worst_reward: float = (
         -4.0
     )  # per step; tasks with worse ones are not given (not in the paper; relabelling.py)

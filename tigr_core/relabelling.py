@@ -28,7 +28,7 @@ class Relabelled(NamedTuple):
 
 
 class Relabeller:
-    """Gives each episode the best of `candidates` tasks drawn from the whole of a task set, by its mean reward.
+    """Draws a base task for each episode, and gives it the best of `candidates` parameters drawn, by mean reward.
 
     What the robot did, by chance or under another task, is then often an example of how to do a task. One under which
     some reward would lie below `worst_reward` is not given: where the robot is that far from a target there is nothing
@@ -45,24 +45,26 @@ class Relabeller:
         self, quantities: np.ndarray, action: np.ndarray, valid: np.ndarray, rng: np.random.Generator
     ) -> Relabelled:
         """Draw a task for each of E episodes: quantities ``[E, T, Q]``, action ``[E, T, A]``, valid ``[E, T]``."""
-        best = self._draw(quantities, action, valid, rng)
+        base_tasks = rng.integers(len(self.task_set), size=len(quantities)).tolist()
+        best = self._draw(base_tasks, quantities, action, valid, rng)
         for _ in range(self.candidates - 1):
-            other = self._draw(quantities, action, valid, rng)
-            better = other.mean_reward > best.mean_reward
-            best = Relabelled(
-                *(
-                    np.where(np.expand_dims(better, tuple(range(1, a.ndim))), b, a)
-                    for a, b in zip(best, other, strict=True)
-                )
-            )
+            other = self._draw(base_tasks, quantities, action, valid, rng)
+            better = np.flatnonzero(other.mean_reward > best.mean_reward)
+            for kept, new in zip(best, other, strict=True):
+                kept[better] = new[better]
         return best
 
     def _draw(
-        self, quantities: np.ndarray, action: np.ndarray, valid: np.ndarray, rng: np.random.Generator
+        self,
+        base_tasks: list[int],
+        quantities: np.ndarray,
+        action: np.ndarray,
+        valid: np.ndarray,
+        rng: np.random.Generator,
     ) -> Relabelled:
         batch = TaskBatch(self.task_set, self.quantity_dims, len(quantities))
-        for member in range(len(quantities)):
-            batch.assign(member, self.task_set.sample(rng))
+        for member, label in enumerate(base_tasks):
+            batch.assign(member, self.task_set.sample_parameter(label, rng))
         # Members come last but one in a TaskBatch: time steps first.
         tracking = batch.track(quantities.swapaxes(0, 1)).reward
         reward = (tracking + batch.control_reward(action.swapaxes(0, 1))).T
