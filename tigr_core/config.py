@@ -84,6 +84,7 @@ class SACConfig(Section):
 
     steps_per_epoch: Count = 2048
     batch_size: Positive = 256
+    draws_per_transition: Positive = 1  # in an epoch: more, and fewer episodes have to be encoded for it
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99
     target_rate: Rate = 0.005
     actor_learning_rate: Rate = 3e-4

@@ -272,8 +272,9 @@ class Trainer:
         )
 
     def _draw_view(self, steps: int) -> Tensor:
-        """Choose this epoch's replay episodes: as many transitions as will be drawn, none encoded in vain."""
-        wanted = -(-steps * self.config.sac.batch_size // self.config.env.episode_steps)
+        """Choose this epoch's replay episodes: as many as its draws need, so that none is encoded in vain."""
+        sac = self.config.sac
+        wanted = -(-steps * sac.batch_size // (self.config.env.episode_steps * sac.draws_per_transition))
         chosen = self.rng.permutation(self.replay.num_episodes)[: max(wanted, 1)]
         return torch.from_numpy(np.sort(chosen)).to(self.device)
 
