@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JAZZY := .venv-jazzy
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+JAZZY_PIP := $(JAZZY)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(JAZZY)/constraints
 
 # Stamps are written after the work they stand for, so that work cut short is done again. The first carries the Python
 # version: another PYTHON makes a new environment.
@@ -25,13 +27,14 @@ found = {d.name.lower().replace("_", "-"): d.version.split("+")[0] for d in dist
 print(*(f"{name}=={found[name]}" for name in sorted(found) if name not in own), sep="\n")
 endef
 
-.PHONY: help train test bench lock clean
+.PHONY: help train demo test test-jazzy bench lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make train   install what training needs, train on the half-cheetah, write a report'
 	@echo 'make demo    install what ROS needs, show simulator and policy over DDS; BUNDLE=... names another policy'
 	@echo 'make test    install everything, check style and types, run all tests'
+	@echo 'make test-jazzy   run the tests of the nodes with ROS 2 Jazzy, in an environment of its own'
 	@echo 'make bench   measure the parts of an epoch against the ceilings of the machine'
 	@echo 'make lock    renew requirements.lock with the newest versions'
 	@echo 'make clean   remove the environment and the caches; keep output/'
@@ -48,6 +51,9 @@ test: $(VENV)/test
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest
+
+test-jazzy: $(JAZZY)/test
+	$(JAZZY)/bin/python -m pytest test/test_ros_*.py
 
 bench: $(VENV)/train
 	$(BIN)/python benchmarks/throughput.py --json output/throughput.json
@@ -76,6 +82,14 @@ $(VENV)/test: $(CREATED) $(DECLARED)
 	$(PIP) --no-build-isolation --editable '.[ray,ros,video,test]'
 	@touch $@
 
+$(JAZZY)/test: $(DECLARED) requirements-jazzy.txt
+	@echo 'installing what the ROS tests need, with ROS 2 Jazzy: a minute or two the first time'
+	$(PYTHON) -m venv --clear $(JAZZY)
+	grep -v '^ros-' requirements.lock | cat - requirements-jazzy.txt > $(JAZZY)/constraints
+	$(JAZZY_PIP) setuptools
+	$(JAZZY_PIP) --no-build-isolation --editable '.[ros]' pytest pytest-timeout
+	@touch $@
+
 # torch and the ROS distribution stay as they are: change their lines by hand.
 lock: export LIST := $(LIST_INSTALLED)
 lock:
@@ -88,5 +102,5 @@ lock:
 	rm -rf build/lock build/kept
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(JAZZY) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

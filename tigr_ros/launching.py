@@ -42,7 +42,9 @@ def parameter_arguments(params_file: str, parameters: Mapping[str, str]) -> list
     """Return the arguments of one node: its parameter file, and those of its parameters that are arguments too."""
     return [
         DeclareLaunchArgument(
-            "params_file", default_value=shipped("config", params_file), description="parameters of the node, YAML"
+            "params_file",
+            default_value=shipped("config", params_file),
+            description="parameters of the node, YAML; below /** alone, so that arguments win",
         ),
         *(
             DeclareLaunchArgument(name, default_value="", description=f"{text}; empty: as params_file says")
