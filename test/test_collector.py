@@ -15,7 +15,7 @@ from helpers import generator, tiny_model
 from envs import make_vector, task_set
 from envs.tasks import Task
 from envs.vector_env import StepResult, TaskVectorEnv
-from tigr_core.collector import LocalCollector, Request
+from tigr_core.collector import Bursts, LocalCollector, Request
 from tigr_core.config import EnvConfig
 from tigr_core.controller import Controller
 from tigr_core.errors import UserError
@@ -188,3 +188,15 @@ def test_ray_workers_are_not_waited_for_when_told_to_stop(ray_collector: RayColl
     ray_collector.stop = lambda: Stop.AT_ONCE
     with pytest.raises(Interrupted):
         ray_collector.collect(tiny_model(), request(episode_steps=1_000_000))
+
+
+def test_bursts_are_full_effort_that_lasts() -> None:
+    bursts, calm = Bursts(0.5, (400, 2), np.random.default_rng(0)), np.full((400, 2), 0.1, np.float32)
+    actions = np.stack([bursts.mixed_into(calm) for _ in range(200)])
+    bursting = (np.abs(actions) == 1.0).all(axis=2)
+    assert np.array_equal(bursting, (actions != calm).any(axis=2))
+    assert 150 < bursting.any(axis=0).sum() < 250, "half of the episodes"
+    one = np.flatnonzero(bursting[:100].any(axis=0))[0]
+    begin = int(bursting[:, one].argmax())
+    assert bursting[begin : begin + Bursts.STEPS, one].all()
+    assert (actions[begin : begin + Bursts.STEPS : 2, one] == actions[begin + 1 : begin + Bursts.STEPS : 2, one]).all()

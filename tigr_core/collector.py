@@ -33,6 +33,7 @@ class Request:
     task_change: dict[str, Any] | None = None  # see `envs.tasks`: the task changes on the way
     episode_steps: int | None = None
     told_share: float = 0.0  # of the tasks, the first ones: the policy is told them
+    burst_share: float = 0.0  # of the tasks, any: with `Bursts`
 
 
 class Collector(Protocol):
@@ -62,11 +63,16 @@ class LocalCollector:
         recorder = _Recorder(env, controller)
         generator = None if request.noise_seed is None else torch.Generator().manual_seed(request.noise_seed)
         rng = np.random.default_rng(request.noise_seed)
+        bursts = (
+            Bursts(request.burst_share, (env.num_envs, model.action_dim), rng) if request.burst_share > 0.0 else None
+        )
         obs, _ = env.reset(seed=list(request.seeds), options={"tasks": list(request.tasks)})
         for step in range(env.episode_steps):
             give_way(self.stop)
             recorder.before(step, obs)
             action = controller.act(obs, generator)
+            if bursts is not None:
+                action = bursts.mixed_into(action)
             if request.random_actions:
                 action = rng.uniform(-1.0, 1.0, action.shape).astype(np.float32)
             stepped_tasks = env.tasks
@@ -98,6 +104,30 @@ class LocalCollector:
         for env in self._envs.values():
             env.close()
         self._envs.clear()
+
+
+class Bursts:
+    """Now and then two seconds of full effort, one way or the other, in some of N episodes.
+
+    Takes a robot where a policy with noise of its own does not go: a half-cheetah turns over.
+    """
+
+    CHANCE, STEPS, HOLD = 0.02, 40, 2  # of a beginning at a step; how long; steps until other directions are drawn
+
+    def __init__(self, share: float, shape: tuple[int, int], rng: np.random.Generator) -> None:
+        self._rng, self._chance = rng, self.CHANCE * (rng.random(shape[0]) < share)
+        self._left = np.zeros(shape[0], dtype=np.int64)
+        self._effort = np.zeros(shape, dtype=np.float32)
+
+    def mixed_into(self, action: np.ndarray) -> np.ndarray:
+        """Return actions ``[N, A]``, those of episodes in a burst replaced."""
+        begins = (self._left == 0) & (self._rng.random(len(action)) < self._chance)
+        self._left[begins] = self.STEPS
+        new = (self._left > 0) & (self._left % self.HOLD == 0)
+        self._effort[new] = self._rng.choice(np.array([-1.0, 1.0], np.float32), (int(new.sum()), action.shape[1]))
+        mixed = np.where((self._left > 0)[:, None], self._effort, action)
+        self._left = np.maximum(self._left - 1, 0)
+        return mixed
 
 
 def _codes(task_set: TaskSet, tasks: Sequence[Task], latent_dim: int) -> torch.Tensor:

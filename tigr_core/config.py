@@ -107,6 +107,7 @@ class TrainingConfig(Section):
     exploration_episodes: Count = 0  # per train task, uniformly random actions, before the first epoch
     replay_capacity: Positive = 10_000_000  # transitions
     told_share: Share = 0.0  # of episodes collected with the task told; 1: evaluated so, too, and nothing is inferred
+    burst_share: Share = 0.0  # of episodes collected with bursts of full effort, to get about (collector.py)
     relabel_share: Share = 0.0  # of old episodes that pose as another task's
     relabel_episodes: Positive = 2000  # drawn anew each epoch
     relabel_candidates: Positive = 1  # parameters drawn for an episode, the best of which it is given

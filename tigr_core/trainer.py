@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +223,10 @@ class Trainer:
         self.progress.phase("explore" if random_actions else "collect", 0, len(tasks))
         seeds = self.rng.integers(2**31, size=len(tasks)).tolist()
         noise_seed = int(self.rng.integers(2**31))
-        told_share = 0.0 if random_actions else self.config.training.told_share
-        request = Request(tasks, seeds, noise_seed=noise_seed, random_actions=random_actions, told_share=told_share)
+        request = Request(tasks, seeds, noise_seed=noise_seed, random_actions=random_actions)
+        if not random_actions:
+            training = self.config.training
+            request = replace(request, told_share=training.told_share, burst_share=training.burst_share)
         episodes = self.collector.collect(self._synced_acting_model(), request)
         self.replay.add(episodes, self.rng)
         self.env_steps += episodes.num_steps
