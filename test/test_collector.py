@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers import generator, tiny_model
 
 from envs import make_vector, task_set
 from envs.tasks import Task
 from envs.vector_env import StepResult, TaskVectorEnv
-from tigr_core.collector import Bursts, LocalCollector, Request
+from tigr_core.collector import Bursts, LocalCollector, Request, split_request
 from tigr_core.config import EnvConfig
 from tigr_core.controller import Controller
 from tigr_core.errors import UserError
-from tigr_core.ray_collector import RayCollector, split_request
+from tigr_core.ray_collector import RayCollector
 from tigr_core.rollout import Episodes
 from tigr_core.stop import Interrupted, Stop
 
@@ -127,6 +128,24 @@ def test_non_finite_physics_names_environment_task_and_step(monkeypatch: pytest.
         collect(wanted)
     assert caught.value.found.startswith(ENV.id)
     assert f"at step 3 of task {wanted.tasks[1]}" in caught.value.found
+
+
+def test_threads_collect_what_one_does_and_leave_torch_its_threads() -> None:
+    wanted, threads = request(40), torch.get_num_threads()
+    collector = LocalCollector(ENV, num_threads=2)
+    # networks read shares of 20 rows instead of 40, which may round differently
+    assert_equal(collector.collect(tiny_model(), wanted), collect(wanted), atol=1e-5)
+    first, second = (collector.collect(tiny_model(), replace(wanted, noise_seed=3)) for _ in range(2))
+    assert_equal(first, second)
+    assert torch.get_num_threads() == threads
+
+
+def test_mistake_found_in_one_thread_ends_the_others() -> None:
+    collector = LocalCollector(ENV, num_threads=2)
+    far = replace(request(40), tasks=[*request(40).tasks[:-1], TASKS.task("goal_up", 1e200)], episode_steps=10_000)
+    with pytest.raises(UserError, match="at step 1 of task goal_up"):
+        collector.collect(tiny_model(), far)
+    assert_equal(collector.collect(tiny_model(), request(40)), collect(request(40)), atol=1e-5)
 
 
 def test_request_is_split_into_nearly_equal_contiguous_shares() -> None:

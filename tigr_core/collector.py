@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +21,7 @@ from tigr_core.controller import Controller
 from tigr_core.errors import UserError
 from tigr_core.model import TaskInferenceModel
 from tigr_core.rollout import Episodes
-from tigr_core.stop import AskStop, give_way, never
+from tigr_core.stop import AskStop, Interrupted, Stop, give_way, never
 from tigr_core.task_code import TaskCode
 
 
@@ -46,15 +49,86 @@ class Collector(Protocol):
         """Release environments and processes."""
 
 
+MIN_SHARE = 16  # tasks for which a thread of their own pays
+
+
 class LocalCollector:
-    """Steps one environment per task as a batch; environments are kept for the next call of the same size."""
+    """Collects in this process: a share of the tasks in each thread, every share one batch of environments.
+
+    While one share's physics run, another's networks do. Environments are kept for the next call of the same size. The
+    number of threads changes results through the exploration noise (see `split_request`) and in the last digits.
+    """
 
     def __init__(self, env: EnvConfig, *, num_threads: int, stop: AskStop = never) -> None:
         self.env, self.num_threads, self.stop = env, num_threads, stop
-        self._envs: dict[tuple[Any, ...], TaskVectorEnv] = {}
+        self._failed = False
+        self._shares = [_ShareCollector(env, self._stop_share) for _ in range(num_threads)]
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="collect")
+
+    def _stop_share(self) -> int:
+        return Stop.AT_ONCE if self._failed else self.stop()
 
     def collect(self, model: TaskInferenceModel, request: Request) -> Episodes:
         """Run one episode of every task with a model on the CPU."""
+        shares = split_request(request, min(self.num_threads, -(-len(request.tasks) // MIN_SHARE)))
+        if len(shares) == 1:
+            return self._shares[0].collect(model, request)
+        self._failed = False
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # each share's networks stay on its thread
+        try:
+            running = [
+                self._pool.submit(self._collect_share, collector, model, share)
+                for collector, share in zip(self._shares, shares, strict=False)
+            ]
+            done = [future.exception() for future in running]
+        finally:
+            torch.set_num_threads(threads)
+        errors = [error for error in done if error is not None]
+        if errors:  # shares that were given up because of another's error say less than that error
+            raise next((error for error in errors if not isinstance(error, Interrupted)), errors[0])
+        return Episodes.concatenate([future.result() for future in running])
+
+    def _collect_share(self, collector: _ShareCollector, model: TaskInferenceModel, share: Request) -> Episodes:
+        try:
+            return collector.collect(model, share)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def close(self) -> None:
+        """Close the environments and end the threads."""
+        self._pool.shutdown()
+        for share in self._shares:
+            share.close()
+
+
+def split_request(request: Request, parts: int) -> list[Request]:
+    """Return up to `parts` requests over contiguous, nearly equal shares of the tasks.
+
+    The seed of a share's exploration noise is that of the request plus the number of the share.
+    """
+    count = min(parts, len(request.tasks))
+    bounds = np.linspace(0, len(request.tasks), count + 1).astype(int)
+    return [
+        dataclasses.replace(
+            request,
+            tasks=request.tasks[start:end],
+            seeds=request.seeds[start:end],
+            noise_seed=None if request.noise_seed is None else request.noise_seed + number,
+        )
+        for number, (start, end) in enumerate(itertools.pairwise(bounds))
+    ]
+
+
+class _ShareCollector:
+    """Steps one environment per task as a batch, on the calling thread."""
+
+    def __init__(self, env: EnvConfig, stop: AskStop) -> None:
+        self.env, self.stop = env, stop
+        self._envs: dict[tuple[Any, ...], TaskVectorEnv] = {}
+
+    def collect(self, model: TaskInferenceModel, request: Request) -> Episodes:
         env = self._env_for(request)
         controller = Controller(model, len(request.tasks))
         if request.told_share > 0.0:
@@ -92,7 +166,6 @@ class LocalCollector:
             self._envs[key] = make_vector(
                 self.env.id,
                 len(request.tasks),
-                num_threads=self.num_threads,
                 base_tasks=self.env.base_tasks,
                 task_change=request.task_change,
                 episode_steps=steps,
@@ -100,7 +173,6 @@ class LocalCollector:
         return self._envs[key]
 
     def close(self) -> None:
-        """Close the environments."""
         for env in self._envs.values():
             env.close()
         self._envs.clear()

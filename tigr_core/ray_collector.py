@@ -7,8 +7,6 @@ through the exploration noise, whose seed is that of the request plus the number
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import os
 import signal
 import threading
@@ -17,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tigr_core.collector import LocalCollector, Request
+from tigr_core.collector import LocalCollector, Request, split_request
 from tigr_core.config import EnvConfig, ModelConfig
 from tigr_core.errors import UserError
 from tigr_core.model import TaskInferenceModel
@@ -101,21 +99,6 @@ def _start_ray(workers: int) -> None:
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False)
     if threading.current_thread() is threading.main_thread():  # in other threads Ray leaves it alone
         signal.signal(signal.SIGTERM, handler)
-
-
-def split_request(request: Request, parts: int) -> list[Request]:
-    """Return up to `parts` requests over contiguous, nearly equal shares of the tasks."""
-    count = min(parts, len(request.tasks))
-    bounds = np.linspace(0, len(request.tasks), count + 1).astype(int)
-    return [
-        dataclasses.replace(
-            request,
-            tasks=request.tasks[start:end],
-            seeds=request.seeds[start:end],
-            noise_seed=None if request.noise_seed is None else request.noise_seed + number,
-        )
-        for number, (start, end) in enumerate(itertools.pairwise(bounds))
-    ]
 
 
 class _Worker:
