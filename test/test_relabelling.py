@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from helpers import episodes_of, tiny_model
 
 from envs import make_vector
@@ -120,6 +121,13 @@ def test_the_buffer_gives_another_task_and_the_own_one_back() -> None:
     for buffer in (replay, restored):
         buffer.relabel(subject, 100, 0.0, rng)
         assert (buffer.reward == 7.0).all() and (buffer.base_task == 0).all() and (buffer.parameter == 1.0).all()
+
+
+def test_an_episode_far_from_its_own_target_is_given_another_task() -> None:
+    replay, rng = stored([SPEEDS[0]] * 40), np.random.default_rng(0)
+    replay.own_reward[::4, 1] = -3.0
+    replay.relabel(relabeller(TASKS.task("place", 6.0), worst=-2.0), 20, 0.0, rng)
+    assert ((replay.base_task[:, 0] == 1) == (torch.arange(40) % 4 == 0)).all()
 
 
 def test_a_share_of_the_drawn_episodes_changes() -> None:

@@ -116,12 +116,17 @@ class ReplayBuffer:
             self._store[name] = grown
 
     def relabel(self, relabeller: Relabeller, count: int, share: float, rng: np.random.Generator) -> None:
-        """Draw `count` episodes; give each another task with probability `share`, else the one it came with."""
-        chosen = rng.permutation(self.num_episodes)[:count]
+        """Draw `count` episodes; give each another task with probability `share`, else the one it came with.
+
+        Episodes that went too far from their own task's target are drawn first, and always given another one.
+        """
+        too_far = self._too_far(relabeller.worst_reward)
+        chosen = rng.permutation(self.num_episodes)
+        chosen = np.concatenate([chosen[too_far[chosen]], chosen[~too_far[chosen]]])[:count]
         for slots in np.split(np.sort(chosen), range(_RELABEL_CHUNK, len(chosen), _RELABEL_CHUNK)):
             for name, own in OWN.items():
                 self._store[name][slots] = self._store[own][slots]
-            slots = slots[rng.random(len(slots)) < share]
+            slots = slots[(rng.random(len(slots)) < share) | too_far[slots]]
             quantities, action, length = (
                 self._store[n][slots].cpu().numpy() for n in ("quantities", "action", "length")
             )
@@ -133,6 +138,12 @@ class ReplayBuffer:
                 # One label for an episode holds at each of its steps.
                 per_step = value if name == "reward" else value.unsqueeze(1).expand(-1, *stored.shape[1:])
                 stored[slots[use]] = per_step.to(stored)
+
+    def _too_far(self, worst_reward: float) -> np.ndarray:
+        """Return which episodes have rewards of their own below `worst_reward`, ``[num_episodes]``."""
+        own = self._store[OWN["reward"]][: self.num_episodes]
+        valid = torch.arange(self.episode_steps, device=self.device) < self.length.unsqueeze(1)
+        return ((own < worst_reward) & valid).any(dim=1).cpu().numpy()
 
     def episode_pool(self, *, validation: bool) -> np.ndarray:
         """Return the slots of the training or validation episodes; all of them where that part is still empty."""
