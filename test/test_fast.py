@@ -3,10 +3,19 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import closing
+from pathlib import Path
+
+import pytest
 import torch
 from helpers import tiny_model
 
+from tigr_core.collector import LocalCollector
+from tigr_core.config import load_config
 from tigr_core.fast import fast_hidden_sequence
+from tigr_core.progress import make_progress
+from tigr_core.trainer import Trainer
 
 
 def test_states_and_gradients_are_nearly_the_exact_ones() -> None:
@@ -33,3 +42,12 @@ def test_a_state_that_changes_slowly_is_not_lost_in_rounding() -> None:
         )
         states = fast_hidden_sequence(encoder, torch.device("cpu"))(torch.zeros(1, 100, 7), torch.ones(1, 7))
     torch.testing.assert_close(states[0, -1], torch.full((7,), torch.tensor(6.0).sigmoid().item() ** 100))
+
+
+def test_without_a_compiler_training_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
+    said = io.StringIO()
+    config = load_config("point_robot", ["training.fast=true"])
+    with closing(LocalCollector(config.env, num_threads=1)) as collector:
+        trainer = Trainer(config, tmp_path, collector=collector, progress=make_progress(said))
+    assert not trainer.fast and "no C++ compiler" in said.getvalue()

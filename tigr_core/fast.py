@@ -6,6 +6,8 @@ Parameters, sums, losses and optimisers stay float32. Results differ from the ex
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,6 +18,11 @@ from tigr_core.encoder import Encoder
 
 Step = Callable[..., None]
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiler_found() -> bool:
+    """Whether there is the C++ compiler that PyTorch would use."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 def with_bfloat16(function: Function, device: torch.device) -> Function:

@@ -30,6 +30,7 @@ from tigr_core.checkpoint import load_checkpoint, restore_rng, rng_state, save_c
 from tigr_core.collector import Collector, Request
 from tigr_core.config import Config
 from tigr_core.errors import UserError
+from tigr_core.fast import compiler_found
 from tigr_core.inference_learner import InferenceLearner
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pearl import PearlLearner, PearlView
@@ -111,6 +112,9 @@ class Trainer:
 
     def _build_learners(self) -> None:
         config = self.config
+        self.fast = config.training.fast and compiler_found()
+        if config.training.fast and not self.fast:
+            self.progress.message("note: no C++ compiler found (g++, or what CXX names): training in the exact mode")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = TaskInferenceModel(config.model, len(self.robot.observation), len(self.robot.actuators))
@@ -118,7 +122,7 @@ class Trainer:
             if config.model.method == "pearl":
                 self.sac: SACLearner = PearlLearner(self.model, config.sac, generator=self.generator)
             else:
-                self.sac = SACLearner(self.model, config.sac, generator=self.generator, fast=config.training.fast)
+                self.sac = SACLearner(self.model, config.sac, generator=self.generator, fast=self.fast)
         self.acting_model = self.model if self.device.type == "cpu" else copy.deepcopy(self.model).cpu()
         self.inference = InferenceLearner(
             self.model,
@@ -126,7 +130,7 @@ class Trainer:
             self.task_set,
             rng=self.rng,
             generator=self.generator,
-            fast=config.training.fast,
+            fast=self.fast,
         )
         self.task_code = None
         if config.sac.critic_sees_task or config.sac.told_share > 0.0:
