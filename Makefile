@@ -27,7 +27,7 @@ found = {d.name.lower().replace("_", "-"): d.version.split("+")[0] for d in dist
 print(*(f"{name}=={found[name]}" for name in sorted(found) if name not in own), sep="\n")
 endef
 
-.PHONY: help train demo test test-jazzy bench lock clean
+.PHONY: help train demo test test-jazzy bench results lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -36,6 +36,7 @@ help:
 	@echo 'make test    install everything, check style and types, run all tests'
 	@echo 'make test-jazzy   run the tests of the nodes with ROS 2 Jazzy, in an environment of its own'
 	@echo 'make bench   measure the parts of an epoch against the ceilings of the machine'
+	@echo 'make results  write docs/results.md again from the numbers in benchmarks/results'
 	@echo 'make lock    renew requirements.lock with the newest versions'
 	@echo 'make clean   remove the environment and the caches; keep output/'
 	@echo 'PYTHON=python3.x chooses the Python (3.11 to 3.13) of the environment'
@@ -58,6 +59,9 @@ test-jazzy: $(JAZZY)/test
 bench: $(VENV)/train
 	$(BIN)/python benchmarks/throughput.py --json output/throughput.json
 
+results: $(VENV)/train
+	$(BIN)/python benchmarks/results.py page
+
 $(CREATED):
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo \
 	  'found Python $(VERSION), expected 3.11 to 3.13, for which requirements.lock was made; fix: make PYTHON=python3.11 ...' \
@@ -79,7 +83,7 @@ $(VENV)/demo: $(CREATED) $(DECLARED)
 
 $(VENV)/test: $(CREATED) $(DECLARED)
 	@echo 'installing everything, for training and tests: two minutes or more the first time'
-	$(PIP) --no-build-isolation --editable '.[ray,ros,video,test]'
+	$(PIP) --no-build-isolation --editable '.[ray,ros,record,video,test]'
 	@touch $@
 
 $(JAZZY)/test: $(DECLARED) requirements-jazzy.txt
@@ -96,7 +100,7 @@ lock:
 	@mkdir -p build
 	grep -E '^(torch|ros-[a-z-]+)==' requirements.lock > build/kept
 	$(PYTHON) -m venv --clear build/lock
-	build/lock/bin/python -m pip install --quiet --constraint build/kept --editable '.[ray,ros,video,test]'
+	build/lock/bin/python -m pip install --quiet --constraint build/kept --editable '.[ray,ros,record,video,test]'
 	{ grep '^#' requirements.lock; build/lock/bin/python -c "$$LIST"; } > build/requirements.lock
 	mv build/requirements.lock requirements.lock
 	rm -rf build/lock build/kept

@@ -12,7 +12,7 @@ from glob import glob
 from setuptools import find_packages, setup
 
 NAME = "tigr_ros"
-NODES = ("sim_node", "policy_node", "train_node", "view_node")
+NODES = ("sim_node", "policy_node", "train_node", "view_node", "record_node")
 PACKAGES = ("envs", "tigr_core", "tigr_ros")
 
 setup(
@@ -37,6 +37,7 @@ setup(
         "console_scripts": [
             "tigr = tigr_core.cli:main",
             "tigr-demo = tigr_ros.start:demo",
+            "tigr-record = tigr_ros.start:record",
             *(f"{node} = tigr_ros.start:{node}" for node in NODES),
             *(f"tigr-{node.replace('_', '-')} = tigr_ros.start:{node}" for node in NODES),
         ]
@@ -58,6 +59,7 @@ setup(
     ],
     extras_require={
         "ray": ["ray"],
+        "record": ["mcap", "mcap-ros2-support"],
         "video": ["imageio-ffmpeg"],
         # Only where no ROS 2 installation provides them. The distribution is chosen by the lock file.
         "ros": [
@@ -74,6 +76,6 @@ setup(
             "ros-std-srvs",
             "ros-visualization-msgs",
         ],
-        "test": ["colcon-common-extensions", "mypy", "pytest", "pytest-timeout", "ruff", "types-PyYAML"],
+        "test": ["colcon-common-extensions", "mypy", "pytest", "pytest-timeout", "rosbags", "ruff", "types-PyYAML"],
     },
 )

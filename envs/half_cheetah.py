@@ -103,6 +103,9 @@ class HalfCheetah:
         positions = model.qpos0 + rng.uniform(-RESET_NOISE, RESET_NOISE, model.nq)
         return self._physics.state(positions, RESET_NOISE * rng.standard_normal(model.nv))
 
+    def state(self, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
+        return self._physics.state(positions, velocities)
+
     def step(self, state: np.ndarray, ctrl: np.ndarray) -> np.ndarray:
         return self._physics.step(state, ctrl)
 

@@ -44,8 +44,8 @@ class MujocoPhysics:
         return float(self.model.opt.timestep * self._frame_skip)
 
     def state(self, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
-        """Return the state [S] at time 0 with joint `positions` [nq] and `velocities` [nv]."""
-        return np.concatenate(([0.0], positions, velocities))
+        """Return the state [..., S] at time 0 with joint `positions` [..., nq] and `velocities` [..., nv]."""
+        return np.concatenate((np.zeros((*positions.shape[:-1], 1)), positions, velocities), axis=-1)
 
     def positions(self, state: np.ndarray) -> np.ndarray:
         """Return the joint positions in `state` [N, S], [N, nq]."""

@@ -73,6 +73,9 @@ class PointRobot:
     def initial_state(self, rng: np.random.Generator) -> np.ndarray:
         return np.concatenate((rng.uniform(-START_RANGE, START_RANGE, 2), np.zeros(2)))
 
+    def state(self, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
+        return np.concatenate((positions, velocities), axis=-1)
+
     def step(self, state: np.ndarray, ctrl: np.ndarray) -> np.ndarray:
         return np.concatenate((state[:, :2] + ctrl, ctrl / CONTROL_DT), axis=1)
 

@@ -28,6 +28,9 @@ class Robot(Protocol):
     def initial_state(self, rng: np.random.Generator) -> np.ndarray:
         """Draw the state at the start of an episode, [S]."""
 
+    def state(self, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
+        """Return states [N, S] with joint positions [N, J] and velocities [N, J]."""
+
     def step(self, state: np.ndarray, ctrl: np.ndarray) -> np.ndarray:
         """Return the state [N, S] one control period after `state` [N, S] under controls `ctrl` [N, A]."""
 

@@ -31,6 +31,7 @@ def generate_launch_description() -> LaunchDescription:
         "bundle": LaunchConfiguration("bundle"),
         "rate_limit": "1.0",  # as in training; the default, for robots, is stricter
         "autostart": LaunchConfiguration("autostart"),
+        "record": LaunchConfiguration("record"),
         "use_sim_time": LaunchConfiguration("use_sim_time"),
     }
     return LaunchDescription(
@@ -48,6 +49,12 @@ def generate_launch_description() -> LaunchDescription:
                 default_value="true",
                 choices=["true", "false"],
                 description="configure and activate the policy",
+            ),
+            DeclareLaunchArgument(
+                "record",
+                default_value="false",
+                choices=["true", "false"],
+                description="record into an MCAP file, recording-<date>-<time>.mcap",
             ),
             DeclareLaunchArgument(
                 "sim_params_file",

@@ -11,7 +11,7 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-from tigr_ros.launching import LOG_LEVEL, common_arguments, parameter_arguments, with_parameters
+from tigr_ros.launching import LOG_LEVEL, common_arguments, parameter_arguments, recorder, with_parameters
 
 PARAMETERS = {
     "bundle": "path of the trained policy, a .tigr file",
@@ -45,6 +45,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             *common_arguments(),
+            *recorder(),
             DeclareLaunchArgument(
                 "autostart",
                 default_value="true",

@@ -111,6 +111,7 @@ def arguments_of(name: str) -> set[str]:
     """All arguments that a launch file declares."""
     tree = tree_of(name)
     declared = {names[0] for names in literals(tree, "DeclareLaunchArgument")} | COMMON
+    declared |= {"record", "recording"} if list(calls(tree, "recorder")) else set()
     return declared | ({"params_file", *assigned(tree, "PARAMETERS")} if name in NODES else set())
 
 

@@ -39,8 +39,9 @@ def arrays() -> dict[str, tuple[str, ...]]:
     }
 
 
-def resolve(topic: str, field: str, arrays: dict[str, tuple[str, ...]]) -> str:
-    """Return the label of a plotted value; fails if it does not exist."""
+def resolve(value: str, separator: str, arrays: dict[str, tuple[str, ...]]) -> str:
+    """Return the label of a plotted value, topic and field; fails if it does not exist."""
+    topic, _, field = value.partition(separator) if separator == "." else value.rpartition(separator)
     if topic in SCALARS:
         assert field == "data"
         return topic
@@ -65,13 +66,13 @@ def test_foxglove(arrays: dict[str, tuple[str, ...]]) -> None:
     panels = foxglove()["configById"]
     for name, panel in panels.items():
         for path in panel.get("paths", []):
-            label = resolve(*path["value"].split(".", 1), arrays)
+            label = resolve(path["value"], ".", arrays)
             if panel["title"] == "task probabilities":
                 assert path["label"] == label.replace("_", " ") and path["color"] == COLOURS[TASKS.index(label)]
             elif panel["title"].startswith("tracked"):
                 assert label == f"tracked_{path['label']}"
         if name.startswith("RawMessages"):
-            assert resolve(*panel["topicPath"].split(".", 1), arrays)
+            assert resolve(panel["topicPath"], ".", arrays)
     assert set(panels["3D!scene"]["topics"]) == {"/view_node/markers", "/policy_node/markers"}
     assert len(panels["Plot!task"]["paths"]) == len(TASKS)
 
@@ -94,7 +95,7 @@ def test_plotjuggler(arrays: dict[str, tuple[str, ...]]) -> None:
     assert splitter is not None and int(splitter.get("count", "0")) == len(splitter.findall("DockArea"))
     assert len(splitter.get("sizes", "").split(";")) == len(splitter)
     curves = {curve.get("name", ""): curve.get("color") for curve in root.iter("curve")}
-    labels = {name: resolve(*name.rsplit("/", 1), arrays) for name in curves}
+    labels = {name: resolve(name, "/", arrays) for name in curves}
     assert {label: curves[name] for name, label in labels.items() if label in TASKS} == dict(
         zip(TASKS, COLOURS, strict=True)
     )
@@ -111,7 +112,7 @@ def test_rqt(arrays: dict[str, tuple[str, ...]]) -> None:
         shown += ast.literal_eval(keys["topics"]["repr"])
         low, high = ast.literal_eval(keys["y_limits"]["repr"])
         assert low < high
-    labels = [resolve(*topic.rsplit("/", 1), arrays) for topic in shown]
+    labels = [resolve(topic, "/", arrays) for topic in shown]
     assert set(TASKS) <= set(labels) and len(labels) == len(set(labels))
 
 

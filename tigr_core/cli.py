@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 import envs
-from tigr_core import evaluation, run_report
+from tigr_core import evaluation, recording_commands, run_report
 from tigr_core.bundle import Bundle, load_bundle
 from tigr_core.config import Config, config_folder, load_config, shipped_configs
 from tigr_core.errors import UserError
@@ -164,6 +164,11 @@ def _show_results(results: run_report.Results, progress: dict[str, list[float]])
             highlight=False,
             soft_wrap=True,
         )
+
+
+app.command()(recording_commands.replay)
+app.command()(recording_commands.report)
+app.command()(recording_commands.import_bag)
 
 
 @app.command()

@@ -99,5 +99,5 @@ def write_page(path: Path, results: Results, progress: dict[str, list[float]]) -
             "bundle": info.sha256[:12],
         },
         config_text=results.config.to_yaml(),
-        postures=stills(results.test, info, evaluation.tasks_of(results.config.env)),
+        postures=stills(results.test, info.env_id, evaluation.tasks_of(results.config.env)),
     )

@@ -91,13 +91,13 @@ def draw_frames(
 
 
 @rc_context(SMALL)
-def stills(episodes: Episodes, info: BundleInfo, task_set: TaskSet) -> Figure:
+def stills(episodes: Episodes, env_id: str, task_set: TaskSet) -> Figure:
     """Return pictures of one episode of each base task at a few moments, a row each, for a report."""
     shown = example_episodes(episodes)
     figure = Figure(figsize=(11, 1.35 * len(shown) + 0.25), facecolor="none")
     grid = figure.subplots(len(shown), STILLS, squeeze=False)
     figure.subplots_adjust(0.11, 0.5 / figure.get_figheight(), 1.0, 1 - 0.25 / figure.get_figheight(), 0.06, 0.1)
-    with closing(ENVIRONMENTS[info.env_id].make_robot(1)) as robot:
+    with closing(ENVIRONMENTS[env_id].make_robot(1)) as robot:
         for row, episode in zip(grid, shown, strict=True):
             label, length = int(episodes.base_task[episode, 0]), int(episodes.length[episode])
             positions = robot.spec.positions_in(episodes.obs[episode].astype(np.float64))

@@ -29,6 +29,8 @@ class ControlStep:
         self._shadow, self._generator = shadow, generator
         self._controller = Controller(bundle.model)
         self._action: np.ndarray | None = None  # [A], as applied since the last state; None if that is not known
+        self.context_length = 0  # transitions since the context was empty
+        self.last_transition: tuple[float, np.ndarray] | None = None  # reward and action [A] that the last answer added
         self._warm_up()
 
     @property
@@ -40,6 +42,7 @@ class ControlStep:
         """Forget the context."""
         self._controller.reset()
         self._action = None
+        self.context_length = 0
 
     def answer(self, given: Input, now_s: float, foreign_effort: np.ndarray | None = None) -> SafeCommand:
         """Return the command for an input. The context grows by the transition that led there, if it is known.
@@ -75,8 +78,11 @@ class ControlStep:
         action = self._action
         if self._shadow and action is not None:
             action = None if foreign_effort is None else self._action_of(foreign_effort)
+        self.last_transition = None
         if action is not None and given.reward is not None:
             self._controller.observe(action[None], np.array([given.reward]), obs)
+            self.last_transition = given.reward, action
+            self.context_length += 1
 
     def _action_of(self, effort: np.ndarray) -> np.ndarray:
         """Return the action [A] that exerts `effort` [A]: what was sent is what the context has to know."""

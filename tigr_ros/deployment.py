@@ -71,7 +71,7 @@ class Deployment:
             step,
             LoopConfig(**_chosen(values, "lock_step", "stale_after_periods", "reward_required")),
             send=self.outputs.send,
-            report=self.outputs.report,
+            report=lambda estimate, stamp_ns: self.outputs.report(estimate, stamp_ns, step),
             ready=self.outputs.reach_robot,
             clock=(lambda: float(node.get_clock().now().nanoseconds * 1e-9)) if simulated_time else time.monotonic,
         )

@@ -10,7 +10,8 @@ from launch.actions import DeclareLaunchArgument, GroupAction
 from launch.condition import Condition
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
-from launch_ros.actions import SetParameter, SetParametersFromFile
+from launch_ros.actions import Node, SetParameter, SetParametersFromFile
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = "tigr_ros"
@@ -34,6 +35,29 @@ def common_arguments() -> list[Action]:
             default_value="info",
             choices=["debug", "info", "warn", "error", "fatal"],
             description="least serious messages to show",
+        ),
+    ]
+
+
+def recorder() -> list[Action]:
+    """Return the arguments ``record`` and ``recording``, and the node that records if asked to."""
+    record = LaunchConfiguration("record")
+    return [
+        DeclareLaunchArgument(
+            "record", default_value="false", choices=["true", "false"], description="record into an MCAP file"
+        ),
+        DeclareLaunchArgument(
+            "recording", default_value="", description="file to record into; empty: recording-<date>-<time>.mcap"
+        ),
+        Node(
+            package=PACKAGE,
+            executable="record_node",
+            name="record_node",
+            namespace=LaunchConfiguration("namespace"),
+            parameters=[{"output": ParameterValue(LaunchConfiguration("recording"), value_type=str)}],
+            ros_arguments=LOG_LEVEL,
+            output="screen",
+            condition=IfCondition(record),
         ),
     ]
 

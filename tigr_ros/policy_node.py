@@ -9,6 +9,7 @@
 | `shadow_commands`       | the same, out                             | instead, as a shadow that watches `commands`   |
 | `~/latent`              | std_msgs/Float64MultiArray, labelled, out | z, as of the last command                      |
 | `~/task_probabilities`  | std_msgs/Float64MultiArray, labelled, out | mixture weights, summed per base task          |
+| `~/transition`          | std_msgs/Float64MultiArray, labelled, out | what the last answer added to the context      |
 | `~/task`, `~/entropy`   | std_msgs/String, std_msgs/Float64, out    | most likely base task; how unsure, in nats     |
 | `~/spec`                | std_msgs/String, JSON, out, latched       | names, units and hash of the bundle            |
 | `~/markers`             | visualization_msgs/MarkerArray, out       | the latent space, only with subscribers        |

@@ -15,6 +15,7 @@ from visualization_msgs.msg import MarkerArray
 from tigr_core.bundle import Bundle
 from tigr_core.controller import Controller, TaskEstimate
 from tigr_ros import messages, qos
+from tigr_ros.control_step import ControlStep
 from tigr_ros.markers import LatentSpace
 from tigr_ros.safety import SafeCommand
 
@@ -33,6 +34,7 @@ class PolicyOutputs:
         self._node, self._robot, self._info = node, bundle.robot, bundle.info
         self._as_joint_state, self._shadow = as_joint_state, shadow
         self._latent_labels = tuple(f"z{i}" for i in range(bundle.info.model.latent_dim))
+        self._transition_labels = ("context_length", "reward", *messages.actuator_names(bundle.robot))
         self._space = LatentSpace(bundle.info, Controller(bundle.model).estimate.latent[0])
         self._estimate: TaskEstimate | None = None
 
@@ -42,6 +44,7 @@ class PolicyOutputs:
         command_type = JointState if as_joint_state else Float64MultiArray
         self._commands = publisher(command_type, "shadow_commands" if shadow else "commands", qos.COMMAND)
         self._latent = publisher(Float64MultiArray, "~/latent")
+        self._transition = publisher(Float64MultiArray, "~/transition")
         self._probabilities = publisher(Float64MultiArray, "~/task_probabilities")
         self._task = publisher(String, "~/task")
         self._entropy = publisher(Float64, "~/entropy")
@@ -75,13 +78,16 @@ class PolicyOutputs:
             message = messages.command(self._robot, command.effort, stamp)
         self._commands.publish(message)
 
-    def report(self, estimate: TaskEstimate, stamp_ns: int) -> None:
-        """Publish a task estimate: what the policy believed when it answered the state of that stamp."""
+    def report(self, estimate: TaskEstimate, stamp_ns: int, step: ControlStep) -> None:
+        """Publish a task estimate, what the policy believed when it answered the state of that stamp, and why."""
         probabilities = self._task_probabilities(estimate)
         names = tuple(self._info.base_tasks)
         latent = estimate.latent[0]
         self._latent.publish(messages.labelled_array(latent, self._latent_labels, f"latent@{stamp_ns}"))
         self._probabilities.publish(messages.labelled_array(probabilities, names, f"task_probabilities@{stamp_ns}"))
+        reward, action = step.last_transition or (np.nan, np.full(self._robot.action_dim, np.nan))
+        added = np.array([step.context_length, reward, *action])
+        self._transition.publish(messages.labelled_array(added, self._transition_labels, f"transition@{stamp_ns}"))
         self._task.publish(String(data=names[int(probabilities.argmax())]))
         self._entropy.publish(Float64(data=float(estimate.entropy[0])))
         self._space.add(latent)
@@ -100,7 +106,7 @@ class PolicyOutputs:
     def destroy(self) -> None:
         """Release the publishers."""
         for publisher in (
-            *(self._commands, self._latent, self._probabilities, self._task),
+            *(self._commands, self._latent, self._transition, self._probabilities, self._task),
             *(self._entropy, self._markers, self._spec),
         ):
             self._node.destroy_publisher(publisher)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import signal
@@ -31,6 +32,34 @@ def train_node() -> None:
 def view_node() -> None:
     """Show a robot in rviz."""
     _start("view_node")
+
+
+def record_node() -> None:
+    """Record robot, policy and simulator."""
+    _start("record_node")
+
+
+def record() -> None:
+    """Record robot, policy and simulator into the file that is named, by hand."""
+    sys.argv[1:] = record_arguments(sys.argv[1:])
+    _start("record_node")
+
+
+def record_arguments(given: list[str]) -> list[str]:
+    """Return ROS arguments for ``tigr-record [FILE] [--policy NAME] [--ros-args ...]``."""
+    plain, ros = (
+        (given[: given.index("--ros-args")], given[given.index("--ros-args") + 1 :])
+        if "--ros-args" in given
+        else (given, [])
+    )
+    parser = argparse.ArgumentParser(
+        prog="tigr-record", description="Record robot, policy and simulator into an MCAP file."
+    )
+    parser.add_argument("file", nargs="?", help="to write, .mcap; default: recording-<date>-<time>.mcap")
+    parser.add_argument("--policy", default="policy_node", help="name of the policy node; default: %(default)s")
+    options = parser.parse_args(plain)
+    output = ["-p", f"output:={options.file}"] if options.file else []
+    return ["--ros-args", *output, "-p", f"policy:={options.policy}", *ros]
 
 
 def demo() -> None:
