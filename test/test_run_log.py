@@ -113,3 +113,14 @@ def test_embedding_writes_the_vectors_and_labels(tmp_path: Path) -> None:
     log.close()
     assert next(tmp_path.rglob("metadata.tsv")).read_text().split() == ["jump", "flip"]
     assert len(next(tmp_path.rglob("tensors.tsv")).read_text().splitlines()) == 2
+
+
+def test_the_mixture_is_a_histogram_over_components_for_each_base_task(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, COLUMNS)
+    log.mixture({"jump": np.array([0.1, 0.9]), "flip": np.array([1.0, 0.0])}, step=3)
+    log.close()
+    assert sorted(scalars(tmp_path).Tags()["histograms"]) == ["mixture/flip", "mixture/jump"]
+    [event] = scalars(tmp_path).Histograms("mixture/jump")
+    shown = event.histogram_value
+    assert event.step == 3 and (shown.min, shown.max) == (-0.5, 1.5)
+    assert dict(zip(shown.bucket_limit, shown.bucket, strict=True)) == pytest.approx({0.5: 0.1, 1.5: 0.9})

@@ -97,6 +97,13 @@ def latent_axes(episodes: Episodes) -> tuple[np.ndarray, np.ndarray]:
     return centre, directions[:3]
 
 
+def mixture_per_base_task(episodes: Episodes, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the mean settled mixture weights [K] under each base task that the episodes have."""
+    settled = analysis.second_half(episodes)
+    weights, labels = episodes.mixture_weights[:, 1:][settled], episodes.base_task[settled]
+    return {names[label]: weights[labels == label].mean(axis=0) for label in np.unique(labels)}
+
+
 def save_episodes(path: Path, **records: Episodes) -> None:
     """Write episode records as one .npz, names joined by a dot: ``test.obs`` and so on."""
     arrays = {f"{name}.{field}": value for name, record in records.items() for field, value in vars(record).items()}

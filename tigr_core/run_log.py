@@ -82,6 +82,22 @@ class RunLog:
         """Add the latent space, `latent` [N, L] with one label a row, to TensorBoard's projector."""
         self._writer.add_embedding(latent, metadata=labels, global_step=step, tag="latent")
 
+    def mixture(self, weights: dict[str, np.ndarray], step: int) -> None:
+        """Add a histogram for each base task: over components k, from k - 1/2 to k + 1/2, their mean weights [K]."""
+        for name, share in weights.items():
+            place = np.arange(len(share))
+            self._writer.add_histogram_raw(
+                f"mixture/{name}",
+                min=-0.5,
+                max=len(share) - 0.5,
+                num=float(share.sum()),
+                sum=float(share @ place),
+                sum_squares=float(share @ place**2),
+                bucket_limits=(place + 0.5).tolist(),
+                bucket_counts=share.tolist(),
+                global_step=step,
+            )
+
     def close(self) -> None:
         """Close the files; the log cannot be used afterwards."""
         self._stream.close()

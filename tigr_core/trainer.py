@@ -304,6 +304,8 @@ class Trainer:
         if self.row["train_return"] > self.best_return and self.epoch > 0:
             self.best_return = self.row["train_return"]
             bundle.save(self.folder / BEST)
+        if self.log is not None:
+            self.log.mixture(evaluation.mixture_per_base_task(test, self.task_set.names), self.epoch)
         if self.log is not None and self.epoch == training.epochs:
             names = [self.task_set.names[i] for i in test.base_task[:, -1]]
             self.log.embedding(test.latent[:, -1], names, self.epoch)
