@@ -126,3 +126,20 @@ def test_principal_plane_of_one_dimension_keeps_it_and_adds_zeros() -> None:
     coordinates, share = analysis.principal_plane(np.array([[1.0], [3.0]]))
     np.testing.assert_allclose(np.abs(coordinates), [[1.0, 0.0], [1.0, 0.0]])
     np.testing.assert_allclose(share, [1.0, 0.0])
+
+
+def test_a_task_is_followed_from_the_first_steps_whose_mean_reward_is_good_enough() -> None:
+    value = [[0, 0, -9, -1, -3, -1, -1, -1, -8], [0, 0, 0, -1, -1, -4, -4, -4, -4]]
+    episodes = record([[0, 0, 1, 1, 1, 1, 1, 1, 0], [0] * 9], [[0] * 10] * 2, value=value)
+    episodes.parameter[1, 3:] = 1.0
+    assert analysis.task_changes(episodes) == [(0, 2, 8), (0, 8, 9), (1, 3, 9)]
+    assert analysis.base_task_changes(episodes) == [(0, 2, 8), (0, 8, 9)]
+    steps = analysis.following_steps(episodes, np.array([-1.0, -2.0]), hold=2)
+    np.testing.assert_array_equal(steps, [1, np.nan, 0])  # (-1 - 3) / 2 is good enough; one step is too short
+    steps = analysis.following_steps(episodes, np.array([-0.5, -1.0]), hold=2)
+    np.testing.assert_array_equal(steps, [3, np.nan, np.nan])
+
+
+def test_settled_reward_is_the_mean_of_the_second_half() -> None:
+    episodes = record([[0] * 4, [1] * 4], [[0] * 5] * 2, length=[4, 2], value=[[-9, -9, -1, -3], [-9, -5, 0, 0]])
+    assert analysis.settled_reward_per_base_task(episodes, ["a", "b"]) == {"a": -2.0, "b": -5.0}

@@ -72,9 +72,18 @@ def return_per_base_task(episodes: Episodes, names: Sequence[str]) -> dict[str, 
 
 def tracking_error_per_base_task(episodes: Episodes, names: Sequence[str]) -> dict[str, float]:
     """Mean tracking error over the second half of the stationary episodes of each base task."""
+    return _mean_per_base_task(episodes, settled_mean(episodes, episodes.tracking_error), names)
+
+
+def settled_reward_per_base_task(episodes: Episodes, names: Sequence[str]) -> dict[str, float]:
+    """Mean reward of a step in the second half of the stationary episodes of each base task."""
+    return _mean_per_base_task(episodes, settled_mean(episodes, episodes.reward), names)
+
+
+def settled_mean(episodes: Episodes, value: np.ndarray) -> np.ndarray:
+    """Mean of `value` [E, T] over the second half of each episode, [E]."""
     settled = second_half(episodes)
-    total = np.where(settled, episodes.tracking_error, 0.0).sum(axis=1)
-    return _mean_per_base_task(episodes, total / np.maximum(settled.sum(axis=1), 1), names)
+    return np.where(settled, value, 0.0).sum(axis=1) / np.maximum(settled.sum(axis=1), 1)
 
 
 def _mean_per_base_task(episodes: Episodes, value: np.ndarray, names: Sequence[str]) -> dict[str, float]:
@@ -96,9 +105,18 @@ def confusion(episodes: Episodes, step: int, component_to_task: np.ndarray, num_
 
 def base_task_changes(episodes: Episodes) -> list[tuple[int, int, int]]:
     """Return (episode, first step under the new base task, next change or end) for each change."""
+    return _changes(episodes, episodes.base_task[..., None])
+
+
+def task_changes(episodes: Episodes) -> list[tuple[int, int, int]]:
+    """As `base_task_changes`, for each change of the base task, the parameter or both."""
+    return _changes(episodes, np.concatenate([episodes.base_task[..., None], episodes.parameter], axis=2))
+
+
+def _changes(episodes: Episodes, task: np.ndarray) -> list[tuple[int, int, int]]:
     changes: list[tuple[int, int, int]] = []
     for episode, length in enumerate(episodes.length.tolist()):
-        starts = (np.flatnonzero(np.diff(episodes.base_task[episode, :length])) + 1).tolist()
+        starts = (np.flatnonzero(np.diff(task[episode, :length], axis=0).any(axis=1)) + 1).tolist()
         changes += [(episode, start, end) for start, end in pairwise([*starts, length])]
     return changes
 
@@ -117,6 +135,23 @@ def recovery_steps(episodes: Episodes, component_to_task: np.ndarray, hold: int 
             continue
         held = np.lib.stride_tricks.sliding_window_view(right[episode, start + 1 : end + 1], hold).all(axis=1)
         steps.append(held.argmax() + 1.0 if held.any() else np.nan)
+    return np.array(steps)
+
+
+def following_steps(episodes: Episodes, wanted: np.ndarray, hold: int = 10) -> np.ndarray:
+    """Transitions under the new task before `hold` in a row whose mean reward is at least `wanted` [B] of it.
+
+    One per change of `task_changes`; 0 where the first ones are good enough, nan where none are before the next
+    change or the end.
+    """
+    steps = []
+    for episode, start, end in task_changes(episodes):
+        if end - start < hold:
+            steps.append(np.nan)
+            continue
+        mean = np.lib.stride_tricks.sliding_window_view(episodes.reward[episode, start:end], hold).mean(axis=1)
+        good = mean >= wanted[episodes.base_task[episode, start]]
+        steps.append(float(good.argmax()) if good.any() else np.nan)
     return np.array(steps)
 
 
