@@ -43,7 +43,7 @@ class TransitionBatch:
     next_critic_latent: Tensor  # [B, L]
 
 
-_CHUNK = {"stream": 128, "window": 8}  # episodes encoded at a time: half a second of one core or less
+EPISODES_ENCODED_AT_ONCE = {"stream": 128, "window": 8}  # by context: half a second of one core or less
 
 
 class TransitionView:
@@ -67,7 +67,7 @@ class TransitionView:
     ) -> None:
         obs, action, reward = replay.obs[episodes], replay.action[episodes], replay.reward[episodes]
         code = [] if task_code is None else [task_code(replay.base_task[episodes].long(), replay.parameter[episodes])]
-        latent = _inferred(model, obs, action, reward, chunk or _CHUNK[model.config.context], stop)
+        latent = _inferred(model, obs, action, reward, chunk or EPISODES_ENCODED_AT_ONCE[model.config.context], stop)
         steps = reward.shape[1]
         self.state = torch.cat([model.normaliser.obs(obs), latent], dim=-1).flatten(0, 1)  # [E (T+1), D + L]
         self.outcome = torch.cat(
