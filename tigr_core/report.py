@@ -46,8 +46,8 @@ def write_report(
     marks = [mark for mark in MARKS if mark <= longest] or [longest]
     middle = min(CONFUSION_STEP, marks[-1])
     shares = analysis.confusion(test, middle, component_to_task, len(names))
-    figures = {
-        "learning": plots.learning_curves(progress, names),
+    figures = {"learning": plots.learning_curves(progress, names)} if progress else {}
+    figures |= {
         "tracking": plots.tracking(test, base_tasks, component_to_task, control_dt),
         "latent": plots.latent_plane(test, names),
         "accuracy": plots.accuracy_against_step(test, names, component_to_task, marks),
