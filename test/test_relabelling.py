@@ -70,12 +70,12 @@ def test_tasks_too_far_from_what_happened_are_not_given() -> None:
 def test_the_best_of_the_parameters_is_given() -> None:
     action, valid = np.zeros((2, 2, 1)), np.ones((2, 2), bool)
     subject = Relabeller(TASKS, DIMS, worst_reward=-100.0, candidates=200)
-    draws = [subject(SPEEDS, action, valid, np.random.default_rng(seed)) for seed in range(20)]
+    draws = [subject(SPEEDS, action, valid, np.random.default_rng(seed)) for seed in range(60)]
     # Place: episode 0 is at 5, then 7, so any place in between costs 1 a step; episode 1 stays at 0.
-    placed = [(new.parameter[e, 0], new.mean_reward[e], e) for new in draws for e in (0, 1) if new.base_task[e] == 1]
-    assert 10 < len(placed) < 30, "base tasks are drawn evenly, however well they fit"
-    for place, mean, episode in placed:
-        assert 5.0 <= place <= 7.0 and mean == pytest.approx(-1.0) if episode == 0 else abs(place) < 0.5
+    places = [abs(new.parameter[1, 0]) for new in draws if new.base_task[1] == 1]  # episode 1 stays at 0
+    assert 20 < len(places) < 40, "base tasks are drawn evenly, however well they fit"
+    best = sum(place < 0.5 for place in places)
+    assert 0.3 * len(places) < best < 0.75 * len(places), "for every other episode, and for another by chance"
 
 
 @pytest.mark.parametrize("env_id", ["tigr/PointRobot-v0", "tigr/HalfCheetah-v0"])

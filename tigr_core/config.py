@@ -110,7 +110,7 @@ class TrainingConfig(Section):
     burst_share: Share = 0.0  # of episodes collected with bursts of full effort, to get about (collector.py)
     relabel_share: Share = 0.0  # of old episodes that pose as another task's
     relabel_episodes: Positive = 2000  # drawn anew each epoch
-    relabel_candidates: Positive = 1  # parameters drawn for an episode, the best of which it is given
+    relabel_candidates: Positive = 1  # parameters drawn for every other such episode, the best of which it is given
     relabel_worst_reward: float = (
         -4.0
     )  # per step; tasks with worse ones are not given (not in the paper; relabelling.py)

@@ -28,11 +28,12 @@ class Relabelled(NamedTuple):
 
 
 class Relabeller:
-    """Draws a base task for each episode, and gives it the best of `candidates` parameters drawn, by mean reward.
+    """Draws a base task for each episode, and its parameter: for every other episode the best of several drawn.
 
-    What the robot did, by chance or under another task, is then often an example of how to do a task. One under which
-    some reward would lie below `worst_reward` is not given: where the robot is that far from a target there is nothing
-    to learn about it, and the rewards would drown all others.
+    Best by mean reward: what the robot did, by chance or under another task, is then an example of how to do a task. The
+    other half shows the encoder what it looks like when a robot does not do its task. A task is not given where some
+    reward would lie below `worst_reward`: that far from a target there is nothing to learn about it, and such rewards
+    would drown all others.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class Relabeller:
         """Draw a task for each of E episodes: quantities ``[E, T, Q]``, action ``[E, T, A]``, valid ``[E, T]``."""
         base_tasks = rng.integers(len(self.task_set), size=len(quantities)).tolist()
         best = self._draw(base_tasks, quantities, action, valid, rng)
+        of_several = rng.random(len(quantities)) < 0.5
         for _ in range(self.candidates - 1):
             other = self._draw(base_tasks, quantities, action, valid, rng)
-            better = np.flatnonzero(other.mean_reward > best.mean_reward)
+            better = np.flatnonzero(of_several & (other.mean_reward > best.mean_reward))
             for kept, new in zip(best, other, strict=True):
                 kept[better] = new[better]
         return best
