@@ -200,7 +200,7 @@ def test_efforts_keep_to_their_limits_and_grow_slowly(
         return sent[np.flatnonzero(sent.any(axis=1))]
 
     highest = bundle.robot.action_to_effort(np.ones(bundle.robot.action_dim))
-    policy = Policy(graph, bundle_path, effort_limit=0.1, soft_start_s=1.0)
+    policy = Policy(graph, bundle_path, effort_limit=0.1, soft_start_s=0.5)
     robot.run()
     assert policy.change("configure")
     sent = moving(25)

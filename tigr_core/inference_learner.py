@@ -62,11 +62,11 @@ class InferenceLearner:
         self.state_weight = self.reward_weight = INITIAL_RECONSTRUCTION_WEIGHT
         self.steps = 0
         self._terms = self.terms
-        self._hidden_sequence: Callable[..., Tensor] = model.encoder.hidden_sequence
+        self._fast_hidden_sequence: Callable[..., Tensor] | None = None
         if fast:
             device = model.normaliser.mean.device
             self._terms = with_bfloat16(self.terms, device)
-            self._hidden_sequence = fast_hidden_sequence(model.encoder, device)
+            self._fast_hidden_sequence = fast_hidden_sequence(model.encoder, device)
         self._streams: Tensor | None = None  # GRU states at which endless training streams have arrived, [B // 2, H]
         groups = [
             {"params": list(model.encoder.parameters()), "lr": config.encoder_learning_rate},
@@ -160,7 +160,8 @@ class InferenceLearner:
         )
         x = self._normalised(context)
         rows, seen = self._draw_targets(sequences)
-        hidden = self._hidden_sequence(x, self._start_states(x, goes_on=not validation))
+        run = self._fast_hidden_sequence or self.model.encoder.hidden_sequence
+        hidden = run(x, self._start_states(x, goes_on=not validation))
         if not validation:
             self._streams = hidden[: sequences // 2, -1].detach()
             # A stream that goes on knows another task until it has seen a transition of its new segment.

@@ -30,10 +30,10 @@ class Relabelled(NamedTuple):
 class Relabeller:
     """Draws a base task for each episode, and its parameter: for every other episode the best of several drawn.
 
-    Best by mean reward: what the robot did, by chance or under another task, is then an example of how to do a task. The
-    other half shows the encoder what it looks like when a robot does not do its task. A task is not given where some
-    reward would lie below `worst_reward`: that far from a target there is nothing to learn about it, and such rewards
-    would drown all others.
+    Best by mean reward: what the robot did, by chance or under another task, is then an example of how to do a task.
+    The other half shows the encoder what it looks like when a robot does not do its task. A task is not given where
+    some reward would lie below `worst_reward`: that far from a target there is nothing to learn about it, and such
+    rewards would drown all others.
     """
 
     def __init__(
