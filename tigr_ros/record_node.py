@@ -96,6 +96,7 @@ class RecordNode(Node):
         self._writer = Writer(self._file, chunk_size=CHUNK)
         self._writer.start(profile="ros2", library="tigr_ros")
         self._messages = 0
+        self._heard: set[str] = set()
         for topic, (kind, profile) in topics(values["policy"]).items():
             self._record(topic, kind, profile)
         self.get_logger().info(f"recording into {path}")
@@ -116,6 +117,9 @@ class RecordNode(Node):
         channel = self._writer.register_channel(name, "cdr", schema, {"offered_qos_profiles": offered})
 
         def write(data: bytes) -> None:
+            if name not in self._heard:
+                self._heard.add(name)
+                self.get_logger().info(f"hearing {name}")
             now_ns = time.time_ns()
             self._writer.add_message(channel, now_ns, data, now_ns)
             self._messages += 1
