@@ -179,7 +179,7 @@ class _ShareCollector:
 
 
 class Bursts:
-    """Now and then two seconds of full effort, one way or the other, in some of N episodes.
+    """Now and then a stretch of full effort, one way or the other, in some of N episodes.
 
     Takes a robot where a policy with noise of its own does not go: a half-cheetah turns over.
     """

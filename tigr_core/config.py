@@ -111,9 +111,7 @@ class TrainingConfig(Section):
     relabel_share: Share = 0.0  # of old episodes that pose as another task's
     relabel_episodes: Positive = 2000  # drawn anew each epoch
     relabel_candidates: Positive = 1  # parameters drawn for every other such episode, the best of which it is given
-    relabel_worst_reward: float = (
-        -4.0
-    )  # per step; tasks with worse ones are not given (not in the paper; relabelling.py)
+    relabel_worst_reward: float = -4.0  # per step; tasks with worse ones are not given (relabelling.py)
     evaluate_every: Positive = 10
     checkpoint_every: Positive = 10
     fast: bool = False  # compiled regions with bfloat16 products: other last digits (fast.py); needs a C++ compiler

@@ -70,7 +70,7 @@ def open_run(options: RunOptions, *, progress: Progress, stop: AskStop) -> Itera
     evaluation.tasks_of(config.env)
     device = _device(options.device)
     if config.training.fast and device.type == "cpu":
-        torch.set_num_threads(1)  # its regions are small: a second thread makes SAC slower, 83 steps/s against 137
+        torch.set_num_threads(1)  # its regions are small: waiting for a second thread costs more than it gives
     with closing(make_collector(config.env, options.workers, stop=stop)) as collector:
         trainer = Trainer(config, folder, collector=collector, progress=progress, device=device, stop=stop)
         lock = FolderLock(folder)

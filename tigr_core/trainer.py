@@ -32,6 +32,7 @@ from tigr_core.config import Config
 from tigr_core.errors import UserError
 from tigr_core.fast import compiler_found
 from tigr_core.inference_learner import InferenceLearner
+from tigr_core.metric_means import MetricMeans
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pearl import PearlLearner, PearlView
 from tigr_core.progress import Progress
@@ -382,32 +383,3 @@ class Trainer:
 
 
 _COUNTERS = ("epoch", "phase", "step", "env_steps", "wall_s", "best_return", "row")
-
-
-class MetricMeans:
-    """Running means of learner metrics, kept on their device so that adding one never waits for it."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, prefix: str, metrics: dict[str, Tensor]) -> None:
-        """Count one step's metrics."""
-        for name, value in metrics.items():
-            key = f"{prefix}/{name}"
-            self._sums[key] = self._sums[key] + value.double() if key in self._sums else value.double()
-            self._counts[key] = self._counts.get(key, 0) + 1
-
-    def pop(self) -> dict[str, float]:
-        """Return the means and start anew."""
-        means = {key: float(value) / self._counts[key] for key, value in self._sums.items()}
-        self._sums, self._counts = {}, {}
-        return means
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the sums for a checkpoint."""
-        return {"sums": self._sums, "counts": self._counts}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the sums."""
-        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])

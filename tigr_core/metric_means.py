@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Means of learner metrics over an epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+
+class MetricMeans:
+    """Running means of learner metrics, kept on their device so that adding one never waits for it."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, prefix: str, metrics: dict[str, Tensor]) -> None:
+        """Count one step's metrics."""
+        for name, value in metrics.items():
+            key = f"{prefix}/{name}"
+            self._sums[key] = self._sums[key] + value.double() if key in self._sums else value.double()
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def pop(self) -> dict[str, float]:
+        """Return the means and start anew."""
+        means = {key: float(value) / self._counts[key] for key, value in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums for a checkpoint."""
+        return {"sums": self._sums, "counts": self._counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the sums."""
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
