@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,14 @@ from tigr_core.errors import UserError
 from tigr_core.rollout import Episodes
 
 NEEDED = ("spec", "joint_states", "transition", "latent", "task_probabilities")
+
+
+class Heard(NamedTuple):
+    """A message of a recording."""
+
+    time_ns: int  # when the recorder took it in
+    sent_ns: int  # when it was published, by the publisher's clock; the same where that was not recorded
+    message: Any
 
 
 @dataclass(frozen=True)
@@ -81,9 +89,9 @@ def read_recording(path: Path, policy: str = "policy_node") -> Recording:
         UserError: no such file, a damaged one, or one without a policy's answers.
     """
     file = _file_of(path)
-    heard: dict[str, list[tuple[int, Any]]] = {}
-    for topic, time_ns, message in _messages(file):
-        heard.setdefault(_short(topic, policy), []).append((time_ns, message))
+    heard: dict[str, list[Heard]] = {}
+    for topic, message in _messages(file):
+        heard.setdefault(_short(topic, policy), []).append(message)
     missing = [name for name in NEEDED if name not in heard]
     if missing:
         raise UserError(
@@ -91,7 +99,7 @@ def read_recording(path: Path, policy: str = "policy_node") -> Recording:
             expected=f"a recording of the policy {policy}, its states and its estimates",
             fix="record with `tigr-record`, or name the policy with --policy",
         )
-    spec = json.loads(heard["spec"][-1][1].data)
+    spec = json.loads(heard["spec"][-1].message.data)
     return Recording(path, spec, list(_answers(heard, RobotSpec.from_dict(spec["robot"]))))
 
 
@@ -167,8 +175,8 @@ def _file_of(path: Path) -> Path:
     return found[0]
 
 
-def _messages(file: Path) -> Iterator[tuple[str, int, Any]]:
-    """Yield topic, time in ns and decoded message, in the order of their times."""
+def _messages(file: Path) -> Iterator[tuple[str, Heard]]:
+    """Yield topics and messages, in the order of their times."""
     try:
         from mcap.exceptions import McapError
         from mcap.reader import make_reader
@@ -183,7 +191,7 @@ def _messages(file: Path) -> Iterator[tuple[str, int, Any]]:
         try:
             reader = make_reader(stream, decoder_factories=[DecoderFactory()])
             for _, channel, message, decoded in reader.iter_decoded_messages():
-                yield channel.topic, message.log_time, decoded
+                yield channel.topic, Heard(message.log_time, message.publish_time or message.log_time, decoded)
         except (McapError, ValueError, EOFError, OSError) as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(
@@ -208,51 +216,60 @@ def read_label(message: Any) -> tuple[int | None, tuple[str, ...]]:
     return int(stamp) if stamp else None, tuple(labels.split(","))
 
 
-def _stamped(messages: Sequence[tuple[int, Any]]) -> dict[int, list[tuple[int, Any]]]:
-    """Sort arrays by the stamp in their label."""
-    found: dict[int, list[tuple[int, Any]]] = {}
-    for time_ns, message in messages:
-        stamp, _ = read_label(message)
-        if stamp is not None:
-            found.setdefault(stamp, []).append((time_ns, message))
+def _by_stamp(messages: Sequence[Heard]) -> dict[int, list[Heard]]:
+    """Sort messages by the stamp in their header or label [ns]; those without are left out."""
+    found: dict[int, list[Heard]] = {}
+    for heard in messages:
+        if hasattr(heard.message, "header"):
+            stamp = heard.message.header.stamp
+            stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        else:
+            stamp_ns, _ = read_label(heard.message)
+        if stamp_ns is not None:
+            found.setdefault(stamp_ns, []).append(heard)
     return found
 
 
-def _nearest(candidates: Sequence[tuple[int, Any]], time_ns: int) -> tuple[int, Any] | None:
-    """Return what came closest in time: simulated time begins anew with each episode, so stamps come again."""
-    return min(candidates, key=lambda found: abs(found[0] - time_ns), default=None)
+def _partners(ours: Sequence[Heard], theirs: Sequence[Heard]) -> dict[int, Heard]:
+    """Pair messages of one stamp by when they were sent: place among ours to theirs.
+
+    Simulated time begins anew with each episode, so stamps come again; two belong together if neither has a nearer one.
+    Where one was not recorded, the other thus has no partner, instead of one from another episode.
+    """
+    if not ours or not theirs:
+        return {}
+    distance = np.abs(np.subtract.outer([heard.sent_ns for heard in ours], [heard.sent_ns for heard in theirs]))
+    nearest, back = distance.argmin(axis=1), distance.argmin(axis=0)
+    return {place: theirs[other] for place, other in enumerate(nearest) if back[other] == place}
 
 
-def _answers(heard: dict[str, list[tuple[int, Any]]], robot: RobotSpec) -> Iterator[Answer]:
-    states: dict[int, list[tuple[int, Any]]] = {}
-    for time_ns, message in heard["joint_states"]:
-        stamp = message.header.stamp
-        states.setdefault(stamp.sec * 1_000_000_000 + stamp.nanosec, []).append((time_ns, message))
-    probabilities = _stamped(heard["task_probabilities"])
-    latents, infos = _stamped(heard["latent"]), _stamped(heard.get("task_info", []))
-    commands = _stamped([*heard.get("commands", []), *heard.get("shadow_commands", [])])
-    for time_ns, message in heard["transition"]:
-        stamp, _ = read_label(message)
-        if stamp is None:
-            continue
-        found = [_nearest(places.get(stamp, []), time_ns) for places in (states, latents, probabilities)]
-        state, latent, weights = found
+def _answers(heard: dict[str, list[Heard]], robot: RobotSpec) -> Iterator[Answer]:
+    others = {name: _by_stamp(heard.get(name, [])) for name in ("joint_states", "latent", "task_probabilities")}
+    others["task_info"] = _by_stamp(heard.get("task_info", []))
+    others["command"] = _by_stamp([*heard.get("commands", []), *heard.get("shadow_commands", [])])
+    found: list[tuple[int, Heard, dict[str, Heard | None]]] = []
+    for stamp, transitions in _by_stamp(heard["transition"]).items():
+        partners = {name: _partners(transitions, by_stamp.get(stamp, [])) for name, by_stamp in others.items()}
+        for place, transition in enumerate(transitions):
+            found.append((stamp, transition, {name: pairs.get(place) for name, pairs in partners.items()}))
+    for stamp, transition, partner in sorted(found, key=lambda answer: answer[1].time_ns):
+        state, latent, weights = partner["joint_states"], partner["latent"], partner["task_probabilities"]
         if state is None or latent is None or weights is None:
             continue  # at either end of the recording
-        at = [list(state[1].name).index(joint) for joint in robot.joints]
-        command, info = (_nearest(places.get(stamp, []), time_ns) for places in (commands, infos))
+        command, info, message = partner["command"], partner["task_info"], transition.message
+        at = [list(state.message.name).index(joint) for joint in robot.joints]
         yield Answer(
-            time_ns=time_ns,
+            time_ns=transition.time_ns,
             stamp_ns=stamp,
-            positions=np.array(state[1].position)[at],
-            velocities=np.array(state[1].velocity)[at],
+            positions=np.array(state.message.position)[at],
+            velocities=np.array(state.message.velocity)[at],
             context_length=round(message.data[0]),
             reward=float(message.data[1]),
             action=np.array(message.data[2:]),
-            latent=np.array(latent[1].data),
-            task_probabilities=np.array(weights[1].data),
-            response_s=(command[0] - state[0]) * 1e-9 if command else np.nan,
-            truth=dict(zip(read_label(info[1])[1], info[1].data, strict=True)) if info else {},
+            latent=np.array(latent.message.data),
+            task_probabilities=np.array(weights.message.data),
+            response_s=(command.time_ns - state.time_ns) * 1e-9 if command else np.nan,
+            truth=dict(zip(read_label(info.message)[1], info.message.data, strict=True)) if info else {},
         )
 
 

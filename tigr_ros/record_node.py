@@ -14,19 +14,21 @@
 | `policy_node/spec`                         | std_msgs/String, in, with the hash of the bundle |
 | `/diagnostics`                             | diagnostic_msgs/DiagnosticArray, in      |
 
-Commands are recorded as arrays only. Times are those of arrival, wall time.
+Commands are recorded as arrays only. Times are those of arrival (log time) and, but on Humble, of publishing
+(publish time), both in wall time.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray, String
 
@@ -116,15 +118,19 @@ class RecordNode(Node):
         name = self.resolve_topic_name(topic)
         channel = self._writer.register_channel(name, "cdr", schema, {"offered_qos_profiles": offered})
 
-        def write(data: bytes) -> None:
+        def write(data: bytes, sent_ns: int | None = None) -> None:
             if name not in self._heard:
                 self._heard.add(name)
                 self.get_logger().info(f"hearing {name}")
             now_ns = time.time_ns()
-            self._writer.add_message(channel, now_ns, data, now_ns)
+            self._writer.add_message(channel, now_ns, data, sent_ns or now_ns)
             self._messages += 1
 
-        callback: Callable[[bytes], None] = write
+        def write_sent(data: bytes, info: Mapping[str, int]) -> None:
+            write(data, info["source_timestamp"])
+
+        tells_sent = hasattr(Subscription, "CallbackType")  # not in Humble
+        callback: Callable[..., None] = write_sent if tells_sent else write
         self.create_subscription(kind, topic, callback, profile, raw=True, event_callbacks=qos.NO_SUBSCRIPTION_EVENTS)
 
     def _look(self) -> None:
