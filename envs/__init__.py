@@ -3,28 +3,32 @@
 
 ::
 
-    half_cheetah ─┐ Robot: state -> state, RobotSpec (observation layout, efforts)
-    point_robot  ─┤
-                  ├──► vector_env ──► task_env ──► gymnasium.make(id)
-    tasks ────────┤        └─────────────────────► make_vector(id, N), gymnasium.make_vec(id)
-                  │
-    task_batch ◄──┘ rewards of N tasks at once, from the tables of base tasks
+    half_cheetah ─┐
+    ant, humanoid ┼─► mujoco_robot ─┐ Robot: state -> state, RobotSpec (observation layout, efforts)
+    walker, hopper┘                 │
+    point_robot ────────────────────┤
+                                    ├──► vector_env ──► task_env ──► gymnasium.make(id)
+    base_task ──► tasks ────────────┤        └─────────────────────► make_vector(id, N), gymnasium.make_vec(id)
+                                    │
+    task_batch ◄────────────────────┘ rewards of N tasks at once, from the tables of base tasks
 
-Imports point one way: appearance, spec, tasks < robot < half_cheetah, point_robot; tasks < task_batch; robot and
+Imports point one way: base_task < tasks; appearance, spec, tasks < robot; appearance < mujoco_links < mujoco_physics;
+robot, mujoco_physics < mujoco_robot < floating_robot, varied_runner < the robots; tasks < task_batch; robot,
 task_batch < vector_env < task_env.
 
-A new base task is one row in a robot's table. A new robot is one file that offers `envs.robot.Robot` and
-declares its environments, and one entry in `ENVIRONMENTS` below.
+A new base task is one row in a robot's table. A new robot is one file in this folder: it offers `envs.robot.Robot` and
+declares its environments in a table named ENVIRONMENTS, which is found there.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Sequence
 
 import gymnasium
 
-from envs import half_cheetah, point_robot
-from envs.robot import EnvDefinition
+from envs.robot import EnvDefinition, Robot
 from envs.spec import Actuator, ObservationTerm, RobotSpec
 from envs.task_env import TaskEnv
 from envs.tasks import (
@@ -44,9 +48,11 @@ __all__ = [
     "ENVIRONMENTS",
     "Actuator",
     "BaseTask",
+    "EnvDefinition",
     "EverySteps",
     "ObservationTerm",
     "OnCrossing",
+    "Robot",
     "RobotSpec",
     "Task",
     "TaskChange",
@@ -60,7 +66,19 @@ __all__ = [
     "task_set",
 ]
 
-ENVIRONMENTS: dict[str, EnvDefinition] = {**half_cheetah.ENVIRONMENTS, **point_robot.ENVIRONMENTS}
+
+def _declared() -> dict[str, EnvDefinition]:
+    """Return the environments that the files of this folder declare; raises ValueError if two have the same id."""
+    declared: dict[str, EnvDefinition] = {}
+    for file in pkgutil.iter_modules(__path__):
+        own = getattr(importlib.import_module(f"{__name__}.{file.name}"), "ENVIRONMENTS", {})
+        if twice := declared.keys() & own.keys():
+            raise ValueError(f"found {', '.join(twice)} in envs/{file.name}.py and before, expected an id of its own")
+        declared |= own
+    return declared
+
+
+ENVIRONMENTS: dict[str, EnvDefinition] = _declared()
 
 
 def env_ids() -> dict[str, str]:

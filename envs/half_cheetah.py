@@ -49,22 +49,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import pi
-from pathlib import Path
 
-import gymnasium
 import numpy as np
 
-from envs.appearance import Capsules, View
-from envs.mujoco_physics import MujocoPhysics
+from envs.appearance import View
+from envs.mujoco_robot import GYMNASIUM_MODELS, MujocoRobot
 from envs.robot import EnvDefinition
-from envs.spec import Actuator, ObservationTerm, RobotSpec
+from envs.spec import ObservationTerm
 from envs.tasks import BaseTask
 
-MODEL_PATH = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "half_cheetah.xml"
+MODEL_PATH = GYMNASIUM_MODELS / "half_cheetah.xml"
 FRAME_SKIP = 5
 EPISODE_STEPS = 200
 RESET_NOISE = 0.1
-SLIDE_JOINTS = ("rootx", "rootz")
 
 BASE_TASKS = (
     BaseTask("velocity_forward", "x_velocity", "m/s", 1, 5, "relative"),
@@ -81,7 +78,7 @@ BASE_TASKS = (
 )
 
 
-class HalfCheetah:
+class HalfCheetah(MujocoRobot):
     """The robot; a state is MuJoCo's full physics state (time, 9 joint positions, 9 joint velocities)."""
 
     quantity_dims: Mapping[str, int] = {
@@ -95,28 +92,12 @@ class HalfCheetah:
     view = View(across=0, up=2, low=-0.1, high=1.9, follows=True)
 
     def __init__(self, num_threads: int = 1) -> None:
-        self._physics = MujocoPhysics(MODEL_PATH, frame_skip=FRAME_SKIP, num_threads=num_threads)
-        self.spec = _spec(self._physics)
+        super().__init__("half_cheetah", MODEL_PATH, FRAME_SKIP, num_threads)
 
     def initial_state(self, rng: np.random.Generator) -> np.ndarray:
         model = self._physics.model
         positions = model.qpos0 + rng.uniform(-RESET_NOISE, RESET_NOISE, model.nq)
-        return self._physics.state(positions, RESET_NOISE * rng.standard_normal(model.nv))
-
-    def state(self, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
-        return self._physics.state(positions, velocities)
-
-    def step(self, state: np.ndarray, ctrl: np.ndarray) -> np.ndarray:
-        return self._physics.step(state, ctrl)
-
-    def joint_positions(self, state: np.ndarray) -> np.ndarray:
-        return self._physics.positions(state)
-
-    def joint_velocities(self, state: np.ndarray) -> np.ndarray:
-        return self._physics.velocities(state)
-
-    def terminated(self, state: np.ndarray) -> np.ndarray:
-        return np.zeros(len(state), dtype=bool)
+        return self.state(positions, RESET_NOISE * rng.standard_normal(model.nv))
 
     def quantities(self, previous_state: np.ndarray, state: np.ndarray) -> dict[str, np.ndarray]:
         positions, velocities = self.joint_positions(state), self.joint_velocities(state)
@@ -130,37 +111,15 @@ class HalfCheetah:
             "pitch_velocity": velocities[:, 2],
         }
 
-    def capsules(self, positions: np.ndarray) -> Capsules:
-        return self._physics.capsules(positions)
-
-    def close(self) -> None:
-        self._physics.close()
-
-
-def _spec(physics: MujocoPhysics) -> RobotSpec:
-    model = physics.model
-    joints = tuple(model.joint(i).name for i in range(model.njnt))
-    units = {joint: "m" if joint in SLIDE_JOINTS else "rad" for joint in joints}
-    _, torso_y, torso_z = (float(offset) for offset in model.body("torso").pos)
-    observation = (
-        *(ObservationTerm(f"{joint}_position", units[joint], "position", joint) for joint in joints[1:]),
-        *(ObservationTerm(f"{joint}_velocity", f"{units[joint]}/s", "velocity", joint) for joint in joints),
-        # The root joints slide along the world axes, from where the model puts the torso.
-        ObservationTerm("torso_x", "m", "position", "rootx"),
-        ObservationTerm("torso_y", "m", "constant", None, offset=torso_y),
-        ObservationTerm("torso_z", "m", "position", "rootz", offset=torso_z),
-    )
-    actuators = tuple(
-        Actuator(
-            name=model.actuator(i).name,
-            joint=joints[model.actuator_trnid[i, 0]],
-            low=float(model.actuator_ctrlrange[i, 0]),
-            high=float(model.actuator_ctrlrange[i, 1]),
-            gear=float(model.actuator_gear[i, 0]),
+    def _observation(self) -> tuple[ObservationTerm, ...]:
+        _, torso_y, torso_z = (float(offset) for offset in self._physics.model.body("torso").pos)
+        return (
+            *super()._observation()[1:],  # not where rootx is
+            # The root joints slide along the world axes, from where the model puts the torso.
+            ObservationTerm("torso_x", "m", "position", "rootx"),
+            ObservationTerm("torso_y", "m", "constant", None, offset=torso_y),
+            ObservationTerm("torso_z", "m", "position", "rootz", offset=torso_z),
         )
-        for i in range(model.nu)
-    )
-    return RobotSpec("half_cheetah", joints, observation, actuators, physics.control_dt)
 
 
 ENVIRONMENTS = {
@@ -174,10 +133,10 @@ ENVIRONMENTS = {
         "half-cheetah, run forward or backward", HalfCheetah, BASE_TASKS[8:10], EPISODE_STEPS
     ),
     "tigr/HalfCheetahVel-v0": EnvDefinition(
-        "half-cheetah, run at 0 to 3 m/s", HalfCheetah, BASE_TASKS[10:], EPISODE_STEPS
+        "half-cheetah, run at 0 to 3 m/s", HalfCheetah, BASE_TASKS[10:11], EPISODE_STEPS
     ),
     "tigr/HalfCheetah-v0": EnvDefinition(
-        "half-cheetah, all eleven base tasks, to choose from with base_tasks=[...]",
+        "half-cheetah, all its base tasks, to choose from with base_tasks=[...]",
         HalfCheetah,
         BASE_TASKS,
         EPISODE_STEPS,

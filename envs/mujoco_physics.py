@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batched MuJoCo stepping on a thread pool. The only file that calls MuJoCo's engine."""
+"""Batched MuJoCo stepping on a thread pool."""
 
 from __future__ import annotations
 
 import warnings
 import weakref
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from mujoco.rollout import Rollout
 
 from envs.appearance import Capsules
+from envs.mujoco_links import capsules_at, shown_geoms
 
 
 class MujocoPhysics:
@@ -55,10 +57,11 @@ class MujocoPhysics:
         """Return the joint velocities in `state` [N, S], [N, nv]."""
         return state[:, 1 + self.model.nq : 1 + self.model.nq + self.model.nv]
 
-    def step(self, state: np.ndarray, ctrl: np.ndarray) -> np.ndarray:
+    def step(self, state: np.ndarray, ctrl: np.ndarray, models: Sequence[mujoco.MjModel] | None = None) -> np.ndarray:
         """Return the states [N, S] one control period after `state` [N, S] under constant `ctrl` [N, nu].
 
-        A simulation that MuJoCo calls unstable (an entry is not finite or beyond mjMAXVAL) becomes NaN.
+        `models`, of equal sizes, are those of the N robots where they differ. A simulation that MuJoCo calls unstable
+        (an entry is not finite or beyond mjMAXVAL) becomes NaN.
 
         Raises:
             RuntimeError: after `close()`.
@@ -67,7 +70,7 @@ class MujocoPhysics:
             self._allocate(len(state))
         self._ctrl[:] = ctrl[:, None, :]
         self._rollout.rollout(
-            self._models,
+            self._models if models is None else models,
             self._data,
             state,
             self._ctrl,
@@ -83,25 +86,34 @@ class MujocoPhysics:
         states[~(np.abs(states).max(axis=1) < mujoco.mjMAXVAL)] = np.nan
         return states
 
+    def forces(self, state: np.ndarray, ctrl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what holds in `state` [N, S] under `ctrl` [N, nu] beyond positions and velocities; NaN if diverged.
+
+        Returns:
+            centre of mass [N, 3], m; torque and force [N, nbody, 6] of all contacts on each body, N m about the
+            centre of mass and N.
+        """
+        model, data, num = self.model, self._posture, len(state)
+        centre, contact = np.full((num, 3), np.nan), np.full((num, model.nbody, 6), np.nan)
+        for i in np.flatnonzero(np.isfinite(state).all(axis=1)).tolist():
+            mujoco.mj_setState(model, data, state[i], mujoco.mjtState.mjSTATE_FULLPHYSICS)
+            data.ctrl[:] = ctrl[i]
+            data.qacc_warmstart[:] = 0.0  # as in `step`
+            mujoco.mj_forward(model, data)
+            mujoco.mj_rnePostConstraint(model, data)
+            centre[i], contact[i] = data.subtree_com[0], data.cfrc_ext
+        return centre, contact
+
     def capsules(self, positions: np.ndarray) -> Capsules:
         """Return the model's bodies with joint `positions` [nq]; planes are left out.
 
         Raises:
             ValueError: the model has a body that is neither capsule nor sphere.
         """
-        model, data = self.model, self._posture
+        data = self._posture
         data.qpos[:] = positions
-        mujoco.mj_kinematics(model, data)
-        shown = np.flatnonzero(model.geom_type != mujoco.mjtGeom.mjGEOM_PLANE)
-        names = tuple(model.geom(i).name for i in shown)
-        is_capsule = model.geom_type[shown] == mujoco.mjtGeom.mjGEOM_CAPSULE
-        if not (is_capsule | (model.geom_type[shown] == mujoco.mjtGeom.mjGEOM_SPHERE)).all():
-            raise ValueError(f"found a body of another form among {', '.join(names)}, expected capsules and spheres")
-        axis = data.geom_xmat[shown].reshape(-1, 3, 3)[:, :, 2]
-        half_length = np.where(is_capsule, model.geom_size[shown, 1], 0.0)
-        offset = half_length[:, None] * axis
-        middle = data.geom_xpos[shown]
-        return Capsules(names, np.stack([middle - offset, middle + offset], axis=1), model.geom_size[shown, 0].copy())
+        mujoco.mj_kinematics(self.model, data)
+        return capsules_at(self.model, shown_geoms(self.model), data.geom_xpos, data.geom_xmat.reshape(-1, 3, 3))
 
     @cached_property
     def _posture(self) -> mujoco.MjData:
@@ -121,6 +133,7 @@ class MujocoPhysics:
 def load_model(model_path: Path) -> mujoco.MjModel:
     """Return the model in an MJCF file, set to show diverged simulations instead of resetting them."""
     spec = mujoco.MjSpec.from_file(str(model_path))
+    _strip_pictures(spec)
     with warnings.catch_warnings():
         # Gymnasium's models use attributes that newer MuJoCo versions call deprecated.
         warnings.filterwarnings("ignore", message=".*is deprecated")
@@ -128,3 +141,11 @@ def load_model(model_path: Path) -> mujoco.MjModel:
     # Without this MuJoCo answers a diverged simulation with a silent reset; the caller has to see it.
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     return model
+
+
+def _strip_pictures(spec: mujoco.MjSpec) -> None:
+    """Drop textures, which are most of a model's memory."""
+    for geom in spec.geoms:
+        geom.material = ""
+    for picture in (*spec.materials, *spec.textures):
+        spec.delete(picture)

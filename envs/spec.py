@@ -15,16 +15,18 @@ from typing import Any, Literal
 import numpy as np
 
 Source = Literal["position", "velocity", "constant"]
+BASE_POSITION = ("x", "y", "z", "qw", "qx", "qy", "qz")  # in the world, m; orientation as a unit quaternion
+BASE_VELOCITY = ("x", "y", "z", "wx", "wy", "wz")  # along the world's axes, m/s; about the base's own, rad/s
 
 
 @dataclass(frozen=True)
 class ObservationTerm:
-    """One entry of the observation: a joint's position or velocity plus `offset`, or `offset` alone."""
+    """One entry of the observation: a coordinate's position or velocity plus `offset`, or `offset` alone."""
 
     name: str
     unit: str
     source: Source
-    joint: str | None
+    joint: str | None  # or a coordinate of the floating base
     offset: float = 0.0
 
 
@@ -44,10 +46,12 @@ class Actuator:
 class RobotSpec:
     """Immutable description of a robot.
 
-    Sizes used below: N robots, J joints, D observation entries, A actuators.
+    Its coordinates are those of the floating base, if it has one (``root_x`` and so on), and then one for each joint.
+    Sizes used below: N robots, J joints, D observation entries, A actuators, Q position and V velocity coordinates;
+    Q = V = J without a floating base.
 
     Raises:
-        ValueError: an observation term or an actuator names a joint that `joints` lacks.
+        ValueError: an observation term or an actuator names a joint that the robot lacks.
     """
 
     name: str
@@ -55,12 +59,27 @@ class RobotSpec:
     observation: tuple[ObservationTerm, ...]
     actuators: tuple[Actuator, ...]
     control_dt: float  # [s]
+    floating_base: str | None = None  # name of its joint
 
     def __post_init__(self) -> None:
-        named = [term.joint for term in self.observation if term.source != "constant"]
-        for joint in (*named, *(actuator.joint for actuator in self.actuators)):
-            if joint not in self.joints:
-                raise ValueError(f"found joint {joint!r} in the spec of {self.name!r}, expected one of {self.joints}")
+        known = {"position": self.position_names, "velocity": self.velocity_names}
+        named = [(term.joint, known[term.source]) for term in self.observation if term.source != "constant"]
+        for joint, names in (*named, *((actuator.joint, self.joints) for actuator in self.actuators)):
+            if joint not in names:
+                raise ValueError(f"found joint {joint!r} in the spec of {self.name!r}, expected one of {names}")
+
+    @property
+    def position_names(self) -> tuple[str, ...]:
+        """Names of the position coordinates, [Q]."""
+        return (*self._base_names(BASE_POSITION), *self.joints)
+
+    @property
+    def velocity_names(self) -> tuple[str, ...]:
+        """Names of the velocity coordinates, [V]."""
+        return (*self._base_names(BASE_VELOCITY), *self.joints)
+
+    def _base_names(self, parts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(f"{self.floating_base}_{part}" for part in parts) if self.floating_base else ()
 
     @property
     def num_joints(self) -> int:
@@ -78,8 +97,8 @@ class RobotSpec:
         """Assemble observations.
 
         Args:
-            positions: joint positions [..., J] in the order of `joints`, m or rad.
-            velocities: joint velocities [..., J], m/s or rad/s.
+            positions: [..., Q] in the order of `position_names`, m or rad.
+            velocities: [..., V] in the order of `velocity_names`, m/s or rad/s.
 
         Returns:
             float64 [..., D] in the order of `observation`.
@@ -88,16 +107,16 @@ class RobotSpec:
         return np.concatenate((positions, velocities, zero), axis=-1)[..., self._columns] + self._offsets
 
     def positions_in(self, obs: np.ndarray) -> np.ndarray:
-        """Return the joint positions [..., J] that observations [..., D] tell.
+        """Return the positions [..., Q] that observations [..., D] tell, and zero for what they do not tell.
 
-        Raises:
-            ValueError: they do not tell all of them.
+        Untold is where along the ground a robot is whose tasks are not about it.
         """
         told = {term.joint: i for i, term in enumerate(self.observation) if term.source == "position"}
-        if missing := [joint for joint in self.joints if joint not in told]:
-            raise ValueError(f"found no position of {', '.join(missing)} among the observations of {self.name!r}")
-        columns = [told[joint] for joint in self.joints]
-        return obs[..., columns] - self._offsets[columns]
+        positions = np.zeros((*obs.shape[:-1], len(self.position_names)))
+        for i, name in enumerate(self.position_names):
+            if name in told:
+                positions[..., i] = obs[..., told[name]] - self._offsets[told[name]]
+        return positions
 
     def action_to_effort(self, action: np.ndarray) -> np.ndarray:
         """Clip `action` [..., A] to [-1, 1], rescale to the control range and return efforts [..., A]."""
@@ -128,14 +147,12 @@ class RobotSpec:
     @cached_property
     def _columns(self) -> np.ndarray:
         """Column of [positions, velocities, 0] that each observation entry reads, [D]."""
-        start = {"position": 0, "velocity": self.num_joints}
-        return np.array(
-            [
-                2 * self.num_joints if term.joint is None else start[term.source] + self.joints.index(term.joint)
-                for term in self.observation
-            ],
-            dtype=np.intp,
-        )
+        coordinates = [
+            *(("position", name) for name in self.position_names),
+            *(("velocity", name) for name in self.velocity_names),
+            ("constant", None),
+        ]
+        return np.array([coordinates.index((term.source, term.joint)) for term in self.observation], dtype=np.intp)
 
     @cached_property
     def _offsets(self) -> np.ndarray:

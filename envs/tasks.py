@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tasks as data: base tasks (which kind), tasks (kind and parameter), task sets, and when a task changes.
 
-A base task says which quantity of the robot is compared with which target and how the comparison is rewarded.
 Base tasks differ in kind (non-parametric); each has a parameter with a range (Bing et al., arXiv 2108.03718).
 """
 
@@ -12,49 +11,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 
-Reward = Literal["relative", "absolute", "along"]
-
-
-@dataclass(frozen=True)
-class BaseTask:
-    """One kind of task. With the robot's `quantity` as value and target = parameter * axis:
-
-    ===========  ===============================
-    relative     -|value - target| / |target|
-    absolute     -|value - target|
-    along        value . target
-    ===========  ===============================
-
-    and the control reward is -control_cost * sum(action^2). |.| is the Euclidean norm.
-
-    Raises:
-        ValueError: unknown reward, bad range, or an axis that does not fit the parameter.
-    """
-
-    name: str
-    quantity: str
-    unit: str
-    low: float  # range of every entry of the parameter
-    high: float
-    reward: Reward
-    axis: tuple[float, ...] = (1.0,)
-    parameter_dim: int = 1
-    control_cost: float = 0.05
-
-    def __post_init__(self) -> None:
-        if self.reward not in get_args(Reward):
-            raise ValueError(f"found reward {self.reward!r} of {self.name!r}, expected one of {get_args(Reward)}")
-        if not -math.inf < self.low <= self.high < math.inf:
-            raise ValueError(f"found range [{self.low}, {self.high}] of {self.name!r}, expected finite low <= high")
-        if self.parameter_dim not in (1, len(self.axis)):
-            raise ValueError(
-                f"found {self.parameter_dim} parameters and {len(self.axis)} axis entries of {self.name!r}, "
-                "expected one parameter or as many as axis entries"
-            )
+from envs.base_task import BaseTask
 
 
 @dataclass(frozen=True)
@@ -121,12 +82,12 @@ class TaskSet:
         if len(values) != base_task.parameter_dim or not all(math.isfinite(value) for value in values):
             raise ValueError(
                 f"found parameter {parameter} for base task {name!r}, expected {base_task.parameter_dim} "
-                f"finite number(s), fix: choose from [{base_task.low:g}, {base_task.high:g}] {base_task.unit}"
+                f"finite number(s), fix: choose from [{base_task.low:g}, {base_task.high:g}] {base_task.parameter_unit}"
             )
-        if base_task.reward == "relative" and not any(values):
+        if not base_task.fits(values):
             raise ValueError(
                 f"found parameter 0 for base task {name!r}, expected another: its reward divides by it, "
-                f"fix: choose from [{base_task.low:g}, {base_task.high:g}] {base_task.unit}"
+                f"fix: choose from [{base_task.low:g}, {base_task.high:g}] {base_task.parameter_unit}"
             )
         return Task(name, index, values)
 
@@ -173,7 +134,7 @@ class TaskSet:
     def sample_parameter(self, index: int, rng: np.random.Generator) -> Task:
         """Draw the parameter of the base task with this label uniformly."""
         base_task = self.base_tasks[index]
-        return self.task(base_task.name, *rng.uniform(base_task.low, base_task.high, base_task.parameter_dim))
+        return self.task(base_task.name, *base_task.sample(rng))
 
     @property
     def has_alternatives(self) -> bool:
@@ -191,13 +152,13 @@ class TaskSet:
 
         Both lists go round the base tasks in label order, so any stretch of them is balanced. Per base task,
         parameters lie evenly over the range, ends included, in a shuffled order; with several parameters each
-        is spread and shuffled by itself (a Latin hypercube). Only a base task whose range is a point
-        is the same in both lists.
+        is spread and shuffled by itself (a Latin hypercube), unless they lie evenly over a disc. Only a base task
+        whose range is a point is the same in both lists.
         """
         train_names = [self.names[i % len(self)] for i in range(num_train)]
         test_names = [self.names[i % len(self)] for i in range(num_test)]
         parameters = {
-            base_task.name: iter(_spread(base_task, (train_names + test_names).count(base_task.name), rng))
+            base_task.name: iter(base_task.spread((train_names + test_names).count(base_task.name), rng))
             for base_task in self.base_tasks
         }
         train = [self.task(name, *next(parameters[name])) for name in train_names]
@@ -216,12 +177,6 @@ class TaskSet:
         if name not in self.names:
             raise ValueError(f"found base task {name!r}{nearest(name, self.names)}, expected one of {list(self.names)}")
         return self.names.index(name)
-
-
-def _spread(base_task: BaseTask, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `count` shuffled parameters [count, parameter_dim], evenly over the range along each axis."""
-    grid = np.linspace(base_task.low, base_task.high, count)
-    return np.stack([rng.permutation(grid) for _ in range(base_task.parameter_dim)], axis=1)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -27,7 +27,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     Members never reset by themselves. Equal seeds, tasks and actions give equal bits whatever the number of
     members and threads. Physics that diverges shows as non-finite observations and rewards.
 
-    Sizes: D observation, A actuators, J joints, P task parameters.
+    Sizes: D observation, A actuators, Q and V position and velocity coordinates, P task parameters.
 
     `info`, after reset and after each step:
 
@@ -38,7 +38,8 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     | tracked_value  | [N]         | what the task is about; of a vector, the part along the target         |
     | tracked_target | [N]         | what it should be                                                      |
     | tracking_error | [N]         | distance of value and target, over that of target from 0 if relative   |
-    | reward_terms   | name -> [N] | "tracking" and "control"; the reward is their sum; zero after reset    |
+    | reward_terms   | name -> [N] | "tracking", "control", and "alive" or "impact" where a task of the set    |
+    |                |             | has them; the reward is their sum; zero after reset                    |
     | next_base_task | [N] int     | label of the task of the next step; another if the task just changed   |
 
     Args:
@@ -73,6 +74,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._batch = TaskBatch(task_set, robot.quantity_dims, num_envs)
         self._task_change = None if task_change is None else parse_task_change(task_change)
         self._check_task_change()
+        self._check_dynamics()
         self.single_observation_space = Box(-np.inf, np.inf, (robot.spec.obs_dim,), np.float64)
         self.single_action_space = Box(-1.0, 1.0, (robot.spec.action_dim,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -109,18 +111,19 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     @property
     def joint_positions(self) -> np.ndarray:
-        """Joint positions [N, J], m or rad."""
+        """Joint positions [N, Q], m or rad; of a floating base first, as `RobotSpec` orders them."""
         return self._robot.joint_positions(self._require_reset()).copy()
 
     @property
     def joint_velocities(self) -> np.ndarray:
-        """Joint velocities [N, J], m/s or rad/s."""
+        """Joint velocities [N, V], m/s or rad/s; of a floating base first."""
         return self._robot.joint_velocities(self._require_reset()).copy()
 
     def set_task(self, index: int, task: TaskLike) -> None:
         """Give member `index` another task, from its next step on."""
-        self._require_reset()
+        state = self._require_reset()
         self._batch.assign(index, self.task_set.parse(task))
+        self._state = self._with_dynamics(state)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -144,10 +147,12 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._state = np.stack([self._robot.initial_state(rng) for rng in self._rngs])
         for index, (task, rng) in enumerate(zip(tasks, self._rngs, strict=True)):
             self._batch.assign(index, task or self.task_set.sample(rng))
+        self._state = self._with_dynamics(self._state)
         self._steps[:] = 0
         self._quantities = self._robot.quantities(self._state, self._state)
         tracking = self._batch.track(self.quantities)
-        return self._observe(self._state), self._info(tracking, np.zeros(self.num_envs), np.zeros(self.num_envs))
+        nothing = {name: np.zeros(self.num_envs) for name in (*tracking.terms, "control")}
+        return self._observe(self._state), self._info(tracking, nothing)
 
     def step(self, actions: np.ndarray) -> StepResult:
         """Apply actions [N, A]; entries are clipped to [-1, 1].
@@ -171,7 +176,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._steps += 1
         tracking = self._batch.track(self.quantities)
         control = self._batch.control_reward(self.spec_robot.ctrl_to_action(ctrl))
-        info = self._info(tracking, tracking.reward, control)
+        info = self._info(tracking, {**tracking.terms, "control": control})
         if self._task_change is not None:
             due = self._task_change.due(self._steps, previous_quantities, self._quantities)
             self._change_tasks(np.flatnonzero(due))
@@ -185,20 +190,24 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def _observe(self, state: np.ndarray) -> np.ndarray:
         return self.spec_robot.observe(self._robot.joint_positions(state), self._robot.joint_velocities(state))
 
-    def _info(self, tracking: Tracking, tracking_reward: np.ndarray, control_reward: np.ndarray) -> dict[str, Any]:
+    def _info(self, tracking: Tracking, reward_terms: dict[str, np.ndarray]) -> dict[str, Any]:
         return {
             "base_task": self._batch.label.copy(),
             "parameter": self._batch.parameter.copy(),
             "tracked_value": tracking.value,
             "tracked_target": tracking.target,
             "tracking_error": tracking.error,
-            "reward_terms": {"tracking": tracking_reward, "control": control_reward},
+            "reward_terms": reward_terms,
             "next_base_task": self._batch.label.copy(),
         }
 
     def _change_tasks(self, members: np.ndarray) -> None:
         for index in members.tolist():
-            self._batch.assign(index, self.task_set.sample_other(self.tasks[index], self._rngs[index]))
+            self.set_task(index, self.task_set.sample_other(self.tasks[index], self._rngs[index]))
+
+    def _with_dynamics(self, state: np.ndarray) -> np.ndarray:
+        """Return `state` of robots whose bodies are what their tasks say."""
+        return self._robot.with_dynamics(state, self._batch.dynamics) if self._batch.dynamics.shape[1] else state
 
     def _seed(self, seed: int | Sequence[int | None] | None) -> None:
         if seed is None:
@@ -240,6 +249,15 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         scalars = [name for name, dim in self._robot.quantity_dims.items() if dim == 1]
         if isinstance(self._task_change, OnCrossing) and self._task_change.quantity not in scalars:
             raise ValueError(f"found crossing quantity {self._task_change.quantity!r}, expected one of {scalars}")
+
+    def _check_dynamics(self) -> None:
+        names = self._robot.dynamics
+        for base_task in self.task_set.base_tasks:
+            if base_task.form == "dynamics" and base_task.parameter_dim != len(names):
+                raise ValueError(
+                    f"found base task {base_task.name!r} with {base_task.parameter_dim} parameters about the dynamics, "
+                    f"expected one for each of the robot's {len(names)}: {', '.join(names) or 'none'}"
+                )
 
     def _require_reset(self) -> np.ndarray:
         if self._state is None:

@@ -15,6 +15,7 @@ PARAMETERS = {
     "resume": "folder of a run to go on with",
     "device": "where to learn: cpu, cuda or auto",
     "workers": "Ray processes that collect; 0: the node itself does",
+    "ray_address": "Ray cluster that they run on: auto or HOST:PORT; empty: here",
 }
 
 

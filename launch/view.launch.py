@@ -10,14 +10,16 @@ from tigr_ros.bundles import shipped_bundle
 from tigr_ros.launching import LOG_LEVEL, common_arguments, shipped
 
 # Where the latent space is seen, in the frame of the robot: above it, its first two directions in the picture's plane.
-LATENT = {"--z": "3.6", "--roll": "1.5707963", "--frame-id": "view", "--child-frame-id": "latent"}
+LATENT = {"--z": "4.2", "--roll": "1.5707963", "--frame-id": "view", "--child-frame-id": "latent"}
 
 
 def generate_launch_description() -> LaunchDescription:
     """Return arguments, the node that draws the robot, the place of the latent space, and rviz."""
     bundle, namespace = shipped_bundle(), LaunchConfiguration("namespace")
     sim_time = {"use_sim_time": LaunchConfiguration("use_sim_time")}
-    topics = [(f"/{name}/markers", f"{name}/markers") for name in ("view_node", "policy_node")]
+    # Transforms, too, keep to the namespace: robots of one kind have frames of the same names.
+    transforms = [(f"/{name}", name) for name in ("tf", "tf_static")]
+    topics = [(f"/{name}", name) for name in ("view_node/markers", "policy_node/markers", "robot_description")]
     return LaunchDescription(
         [
             *common_arguments(),
@@ -27,6 +29,12 @@ def generate_launch_description() -> LaunchDescription:
                 description="environment the robot belongs to (`tigr envs` lists them), or a bundle",
             ),
             DeclareLaunchArgument(
+                "description",
+                default_value="true",
+                choices=["true", "false"],
+                description="publish robot_description and /tf; false: the robot itself does",
+            ),
+            DeclareLaunchArgument(
                 "rviz_config", default_value=shipped("config", "tigr.rviz"), description="what rviz shows"
             ),
             Node(
@@ -34,7 +42,8 @@ def generate_launch_description() -> LaunchDescription:
                 executable="view_node",
                 name="view_node",
                 namespace=namespace,
-                parameters=[{"env": LaunchConfiguration("env")}, sim_time],
+                parameters=[{name: LaunchConfiguration(name) for name in ("env", "description")}, sim_time],
+                remappings=transforms,
                 ros_arguments=LOG_LEVEL,
                 output="screen",
             ),
@@ -44,6 +53,7 @@ def generate_launch_description() -> LaunchDescription:
                 name="latent_place",
                 namespace=namespace,
                 arguments=[part for pair in LATENT.items() for part in pair],
+                remappings=transforms,
             ),
             Node(
                 package="rviz2",
@@ -52,7 +62,7 @@ def generate_launch_description() -> LaunchDescription:
                 namespace=namespace,
                 arguments=["-d", LaunchConfiguration("rviz_config")],
                 parameters=[sim_time],
-                remappings=topics,
+                remappings=topics + transforms,
             ),
         ]
     )

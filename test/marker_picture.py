@@ -6,15 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from geometry_msgs.msg import Quaternion
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse, Polygon
 from visualization_msgs.msg import Marker, MarkerArray
 
-from tigr_core.scene import outline
-
 KINDS = {Marker.SPHERE, Marker.SPHERE_LIST, Marker.CYLINDER, Marker.LINE_LIST, Marker.LINE_STRIP}
 # view.launch.py puts the frame `latent` there: its x and y become x and z of the view.
-LATENT = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.array([0.0, 0.0, 3.6])
+LATENT = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.array([0.0, 0.0, 4.2])
 
 
 class Picture:
@@ -56,10 +55,29 @@ class Picture:
                 found.append((np.stack([middle - half, middle + half])[:, [0, 2]], marker.scale.x / 2))
         return found
 
+    def covers(self, places: np.ndarray, *namespaces: str) -> np.ndarray:
+        """Return at which places [n, 2] of the picture a cylinder, ball or line of these namespaces is seen, [n]."""
+        seen_at = np.zeros(len(places), dtype=bool)
+        for (name, _), marker in self.shown.items():
+            if name not in namespaces:
+                continue
+            points = np.array([seen(marker, xyz(p)) for p in marker.points])
+            match marker.type:
+                case Marker.CYLINDER:
+                    half = np.array([0, 0, marker.scale.z / 2])
+                    seen_at |= _beside(places, seen(marker, -half), seen(marker, half), marker.scale.x / 2)
+                case Marker.SPHERE_LIST:
+                    for middle in points:
+                        seen_at |= np.linalg.norm(places - middle, axis=1) <= marker.scale.x / 2
+                case Marker.LINE_LIST:
+                    for start, end in points.reshape(-1, 2, 2):
+                        seen_at |= _beside(places, start, end, marker.scale.x / 2)
+        return seen_at
+
     def save(self, file: Path) -> None:
         """Draw everything, on the light ground of config/tigr.rviz."""
         figure = Figure(figsize=(9.6, 7.2), facecolor="#f5f5f7")
-        axes = figure.add_axes((0, 0, 1, 1), aspect="equal", xlim=(-4.8, 4.8), ylim=(-1.0, 6.2), facecolor="#f5f5f7")
+        axes = figure.add_axes((0, 0, 1, 1), aspect="equal", xlim=(-4.8, 4.8), ylim=(-0.7, 6.5), facecolor="#f5f5f7")
         axes.axis("off")
         for marker in self.shown.values():
             colour = (marker.color.r, marker.color.g, marker.color.b, marker.color.a)
@@ -74,8 +92,10 @@ class Picture:
                         axes.add_patch(Circle(tuple(end), marker.scale.x / 2, color=colour))
                 case Marker.CYLINDER:
                     half = np.array([0, 0, marker.scale.z / 2])
-                    ends = np.stack([seen(marker, -half), seen(marker, half)])
-                    axes.add_patch(Polygon(outline(ends, marker.scale.x / 2), color=colour))
+                    start, end = seen(marker, -half), seen(marker, half)
+                    beside = marker.scale.x / 2 * np.array([start[1] - end[1], end[0] - start[0]]) / marker.scale.z
+                    corners = [start + beside, end + beside, end - beside, start - beside]
+                    axes.add_patch(Polygon(corners, color=colour))
                 case Marker.SPHERE:
                     turn = np.stack([seen(marker, axis) - place for axis in np.eye(3)], axis=1)  # [2, 3]
                     form = (turn * xyz(marker.scale) / 2) @ (turn * xyz(marker.scale) / 2).T
@@ -91,6 +111,14 @@ class Picture:
         figure.savefig(file, dpi=100)
 
 
+def _beside(places: np.ndarray, start: np.ndarray, end: np.ndarray, distance: float) -> np.ndarray:
+    """Return which places [n, 2] are so near to a line, neither before its start nor behind its end, [n]."""
+    along = end - start
+    length = float(np.linalg.norm(along))
+    reached, off = (places - start) @ along / length, (places - start) @ np.array([-along[1], along[0]]) / length
+    return (reached >= 0.0) & (reached <= length) & (np.abs(off) <= distance)
+
+
 def seen(marker: Marker, place: np.ndarray) -> np.ndarray:
     """Return where a place [3] of a marker's own frame is seen, [2]."""
     there = rotation(marker) @ place + xyz(marker.pose.position)
@@ -102,7 +130,11 @@ def seen(marker: Marker, place: np.ndarray) -> np.ndarray:
 
 def rotation(marker: Marker) -> np.ndarray:
     """Return the orientation of a marker as a matrix [3, 3]."""
-    q = marker.pose.orientation
+    return quaternion_matrix(marker.pose.orientation)
+
+
+def quaternion_matrix(q: Quaternion) -> np.ndarray:
+    """Return an orientation as a matrix [3, 3]."""
     x, y, z, w = q.x, q.y, q.z, q.w
     return np.array(
         [

@@ -68,7 +68,7 @@ class Policy:
         """Return the first fitting status from now on."""
 
         def own(message: DiagnosticArray) -> list[DiagnosticStatus]:
-            return [status for status in message.status if status.name.startswith("policy_node") and fits(status)]
+            return [status for status in message.status if status.name == "/policy_node: control" and fits(status)]
 
         return own(following(self._graph, self._diagnostics, lambda message: bool(own(message)), what))[0]
 

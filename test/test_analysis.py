@@ -108,6 +108,12 @@ def test_recovery_ends_at_the_next_change_and_ignores_changes_of_the_parameter()
     assert len(analysis.recovery_steps(padded, IDENTITY)) == 0
 
 
+def test_the_median_recovery_is_never_where_half_of_the_changes_are() -> None:
+    assert analysis.median_steps(np.array([7.0, np.nan, 3.0])) == 7.0
+    assert analysis.median_steps(np.array([7.0, np.nan])) == np.inf
+    assert np.isnan(analysis.median_steps(np.array([])))
+
+
 def test_accuracy_since_change_is_the_mean_over_changes() -> None:
     episodes = record([[0, 0, 1, 1], [1, 1, 0, 0]], [[0, 0, 0, 1, 1], [1, 1, 1, 1, 0]])
     offset, accuracy = analysis.accuracy_since_change(episodes, IDENTITY, before=1, after=3)

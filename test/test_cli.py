@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tigr_core.cli
+from tigr_core import analysis
 from tigr_core.checkpoint import load_checkpoint
 from tigr_core.files import FolderLock
 from tigr_core.run_log import read_progress
@@ -77,6 +79,14 @@ def test_eval_of_chosen_tasks_that_change(
     chosen = ["--tasks", "goal_left=0.5, goal_up=1.5", "--episodes", "2", "--non-stationary", "--report", str(page)]
     assert tigr(monkeypatch, "eval", run_folder / BEST, *chosen) == 0
     assert "after a change of base task" in capsys.readouterr().out and page.stat().st_size > 10_000
+
+
+def test_eval_says_never_where_a_policy_does_not_recover(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(analysis, "recovery_steps", lambda *_: np.array([np.nan, 4.0, np.nan]))
+    assert tigr(monkeypatch, "eval", run_folder / BEST, "--tasks", "goal_left=0.5", "--non-stationary") == 0
+    assert "never right again (median of 3 changes), within 20 steps in 33%" in capsys.readouterr().out
 
 
 def test_info_envs_and_configs(
@@ -146,6 +156,17 @@ def test_mistakes_about_a_run_folder(
     assert tigr(monkeypatch, "train", "point_robot", "--output", tmp_path / "file") == 2
     assert "cannot write" in capsys.readouterr().err
     assert (run_folder / CHECKPOINT).read_bytes() == before
+
+
+@pytest.mark.slow
+def test_ray_workers_on_this_machine_collect_while_the_learner_learns(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray, the optional extra for --workers, is not installed")
+    settings = [*SETTINGS, "--set", "training.epochs=3", "--set", "training.asynchronous=true"]
+    assert tigr(monkeypatch, "train", "point_robot", *settings, "--output", tmp_path, "--workers", "1") == 0
+    (progress,) = tmp_path.glob("*/*/progress.csv")
+    assert read_progress(progress)["collect_staleness"][1:] == [0.0, 1.0, 1.0]
 
 
 @pytest.mark.slow

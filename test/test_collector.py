@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collecting episodes on the point robot: the record is what happened, in this process and in Ray actors."""
+"""Collecting episodes on the point robot: the record is what happened."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from dataclasses import fields, replace
 from typing import Any
 
@@ -16,11 +15,10 @@ from helpers import generator, tiny_model
 from envs import make_vector, task_set
 from envs.tasks import Task
 from envs.vector_env import StepResult, TaskVectorEnv
-from tigr_core.collector import Bursts, LocalCollector, Request, split_request
+from tigr_core.collector import LocalCollector, Request, split_request
 from tigr_core.config import EnvConfig
 from tigr_core.controller import Controller
 from tigr_core.errors import UserError
-from tigr_core.ray_collector import RayCollector
 from tigr_core.rollout import Episodes
 from tigr_core.stop import Interrupted, Stop
 
@@ -158,37 +156,6 @@ def test_request_is_split_into_nearly_equal_contiguous_shares() -> None:
     assert [s.noise_seed for s in split_request(request(5), 2)] == [None, None]
 
 
-@pytest.fixture(scope="module")
-def ray_collector() -> Iterator[RayCollector]:
-    pytest.importorskip("ray", reason="Ray, the optional extra for --workers, is not installed")
-    collector = RayCollector(ENV, 2)
-    yield collector
-    collector.close()
-
-
-def test_ray_workers_collect_what_one_process_does(ray_collector: RayCollector) -> None:
-    # networks read shares of 2 and 3 rows instead of 5, which may round differently
-    assert_equal(ray_collector.collect(tiny_model(), request()), collect(request()), atol=1e-5)
-
-
-def test_lost_ray_worker_is_replaced(ray_collector: RayCollector) -> None:
-    import ray
-
-    ray.kill(ray_collector._actors[0])
-    assert_equal(ray_collector.collect(tiny_model(), request()), collect(request()), atol=1e-5)
-    assert ray_collector.num_replaced == 1
-
-
-def test_mistake_found_by_a_ray_worker_arrives_as_it_is(ray_collector: RayCollector) -> None:
-    far = replace(request(), tasks=[*request().tasks[:-1], TASKS.task("goal_up", 1e200)])
-    with pytest.raises(UserError, match=r"PointRobotAxes-v0 gave a non-finite .* at step 1 of task goal_up\(1e\+200\)"):
-        ray_collector.collect(tiny_model(), far)
-
-
-def test_ray_does_not_take_over_sigterm(ray_collector: RayCollector) -> None:
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-
-
 @pytest.mark.parametrize("told", [Stop.NO, Stop.AT_STEP])
 def test_an_episode_is_not_given_up_for_less_than_at_once(told: Stop) -> None:
     collector = LocalCollector(ENV, num_threads=1, stop=lambda: told)
@@ -203,19 +170,17 @@ def test_an_episode_is_given_up_at_once_and_the_next_one_is_whole() -> None:
     assert_equal(collector.collect(tiny_model(), request()), collect(request()))
 
 
-def test_ray_workers_are_not_waited_for_when_told_to_stop(ray_collector: RayCollector) -> None:  # last: they go on
-    ray_collector.stop = lambda: Stop.AT_ONCE
-    with pytest.raises(Interrupted):
-        ray_collector.collect(tiny_model(), request(episode_steps=1_000_000))
+def test_what_was_begun_is_what_would_be_collected_and_does_not_mix_with_other_requests() -> None:
+    collector, model = LocalCollector(ENV, num_threads=1), tiny_model()
+    begun = [collector.begin(model, request(noise_seed=seed)) for seed in (3, 4)]
+    assert_equal(collector.collect(model, request(noise_seed=5)), collect(request(noise_seed=5)))
+    for seed, wait in zip((3, 4), begun, strict=True):
+        assert_equal(wait(), collect(request(noise_seed=seed)))
 
 
-def test_bursts_are_full_effort_that_lasts() -> None:
-    bursts, calm = Bursts(0.5, (400, 2), np.random.default_rng(0)), np.full((400, 2), 0.1, np.float32)
-    actions = np.stack([bursts.mixed_into(calm) for _ in range(200)])
-    bursting = (np.abs(actions) == 1.0).all(axis=2)
-    assert np.array_equal(bursting, (actions != calm).any(axis=2))
-    assert 150 < bursting.any(axis=0).sum() < 250, "half of the episodes"
-    one = np.flatnonzero(bursting[:100].any(axis=0))[0]
-    begin = int(bursting[:, one].argmax())
-    assert bursting[begin : begin + Bursts.STEPS, one].all()
-    assert (actions[begin : begin + Bursts.STEPS : 2, one] == actions[begin + 1 : begin + Bursts.STEPS : 2, one]).all()
+def test_closing_gives_up_what_was_begun() -> None:
+    collector = LocalCollector(ENV, num_threads=1)
+    wait = collector.begin(tiny_model(), request(episode_steps=1_000_000))
+    collector.close()
+    with pytest.raises((Interrupted, CancelledError)):
+        wait()

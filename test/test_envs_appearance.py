@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import envs
+from envs.appearance import View
 from envs.half_cheetah import HalfCheetah
 from envs.point_robot import PointRobot
+from tigr_core.targets import target_strokes
 
 
 def test_the_half_cheetah_stands_where_its_model_puts_it() -> None:
@@ -39,18 +41,36 @@ def test_the_point_is_a_small_ball() -> None:
     np.testing.assert_allclose(shown.ends[0], [[0.3, -0.2, 0.0]] * 2)
 
 
-@pytest.mark.parametrize("env_id", ["tigr/HalfCheetahEight-v0", "tigr/PointRobotAxes-v0"])
+@pytest.mark.parametrize("env_id", envs.env_ids())
 def test_observations_tell_the_posture(env_id: str) -> None:
+    """All of it, or all but where along the ground a robot is whose task is to run."""
     env = envs.make_vector(env_id, 2)
     obs, _ = env.reset(seed=0)
-    np.testing.assert_allclose(env.spec_robot.positions_in(obs), env.joint_positions, atol=1e-12)
+    told = env.spec_robot.positions_in(obs)
+    untold = env.spec_robot.name in ("walker", "hopper")
+    np.testing.assert_allclose(told[:, untold:], env.joint_positions[:, untold:], atol=1e-12)
+    assert not untold or not told[:, 0].any()
     env.close()
 
 
-def test_a_joint_that_is_not_observed_is_named() -> None:
-    env = envs.make_vector("tigr/PointRobotAxes-v0")
-    spec = env.spec_robot
-    partly = type(spec)(spec.name, spec.joints, spec.observation[:1], spec.actuators, spec.control_dt)
-    with pytest.raises(ValueError, match="no position of y"):
-        partly.positions_in(np.zeros((1, 1)))
+@pytest.mark.parametrize("env_id", envs.env_ids())
+def test_every_robot_and_every_target_is_in_its_picture(env_id: str) -> None:
+    env, robot = envs.make_vector(env_id), envs.ENVIRONMENTS[env_id].make_robot(1)
+    env.reset(seed=0)
+    shown, view = robot.capsules(env.joint_positions[0]), robot.view
+    right, up = view.axes
+    assert abs(right @ up) < 1e-12 and np.linalg.norm([right, up], axis=1) == pytest.approx(1.0)
+    foot = shown.centre * [1.0, 1.0, 0.0] @ up if view.follows and view.raised else 0.0
+    height = shown.ends @ up - foot
+    assert view.low <= height.min() and height.max() <= view.high
+    for base_task in env.task_set.base_tasks:
+        assert target_strokes(base_task, (base_task.high,) * base_task.parameter_dim, shown.centre)
     env.close()
+    robot.close()
+
+
+def test_a_camera_turned_and_raised_by_hand() -> None:
+    view = View(across=0, up=2, low=0.0, high=1.0, follows=True, turned=np.pi / 2, raised=np.pi / 6)
+    # It looks along -x now: y is to the right, and from 30 degrees above things further off are higher up.
+    np.testing.assert_allclose(view.axes, [[0, 1, 0], [-0.5, 0, np.sqrt(0.75)]], atol=1e-12)
+    assert View(across=0, up=1, low=0.0, high=1.0, follows=True).axes.tolist() == [[1, 0, 0], [0, 1, 0]]

@@ -51,3 +51,18 @@ def test_start_covers_the_square_and_an_episode_has_20_steps() -> None:
     env = make_env("tigr/PointRobot-v0")
     env.reset(seed=0)
     assert [env.step(np.zeros(2))[3] for _ in range(20)] == [False] * 19 + [True]
+
+
+def test_rewards_near_a_goal_on_the_arc_and_nowhere_else() -> None:
+    env = make_vector("tigr/SparsePointRobot-v0", 3)
+    start, _ = env.reset(seed=0, options={"tasks": [("goal_on_arc", math.pi / 2)] * 3})
+    np.testing.assert_array_equal(start, np.zeros((3, 2)))
+    up = np.array([[0.0, 1.0], [0.5, 1.0], [0.0, 0.75]])
+    for _ in range(10):
+        obs, reward, *_, info = env.step(up)
+    # At (0, 1), (0.5, 1) and (0, 0.75); the goal is at (0, 1).
+    np.testing.assert_allclose(obs, [[0.0, 1.0], [0.5, 1.0], [0.0, 0.75]], atol=1e-12)
+    np.testing.assert_allclose(reward, [1.0, 0.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(info["tracking_error"], [0.0, 0.5, 0.25], atol=1e-12)
+    reward = env.step(np.array([[1.0, -1.0], [-1.0, 0.0], [0.0, 1.0]]))[1]
+    np.testing.assert_allclose(reward, [1 - 0.1 * math.sqrt(2), 0.0, 0.85], atol=1e-12)

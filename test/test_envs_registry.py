@@ -56,6 +56,14 @@ def test_ids_base_tasks_and_lengths() -> None:
         "tigr/HalfCheetah-v0": (11, 200),
         "tigr/PointRobot-v0": (1, 20),
         "tigr/PointRobotAxes-v0": (4, 20),
+        "tigr/SparsePointRobot-v0": (1, 20),
+        "tigr/AntNine-v0": (9, 200),
+        "tigr/AntGoal-v0": (1, 200),
+        "tigr/AntDir-v0": (1, 200),
+        "tigr/Ant-v0": (13, 200),
+        "tigr/HumanoidDir-v0": (1, 200),
+        "tigr/WalkerRandParams-v0": (1, 200),
+        "tigr/HopperRandParams-v0": (1, 200),
     }
     assert task_set("tigr/HalfCheetah-v0", ["jump", "velocity"]).names == ("jump", "velocity")
 

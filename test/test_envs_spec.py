@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,6 +32,32 @@ def test_observe_gathers_by_joint_name_and_adds_offsets() -> None:
 
 def test_observe_of_one_robot_is_the_row_of_the_batch() -> None:
     np.testing.assert_array_equal(SPEC.observe(np.array([1.0, 2.0]), np.array([10.0, 20.0])), [20.0, 7.0, 1.5])
+
+
+def test_a_floating_base_has_coordinates_of_its_own() -> None:
+    spec = RobotSpec(
+        name="blimp",
+        joints=("rudder",),
+        observation=(
+            ObservationTerm("height", "m", "position", "base_z"),
+            ObservationTerm("climb", "m/s", "velocity", "base_z"),
+            ObservationTerm("turn", "rad/s", "velocity", "base_wz"),
+            ObservationTerm("rudder", "rad", "position", "rudder"),
+        ),
+        actuators=(),
+        control_dt=0.1,
+        floating_base="base",
+    )
+    positions, velocities = np.arange(8.0)[None], 10 + np.arange(7.0)[None]
+    np.testing.assert_array_equal(spec.observe(positions, velocities), [[2.0, 12.0, 15.0, 7.0]])
+    assert RobotSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    with pytest.raises(ValueError, match="'base_qw'"):
+        replace(spec, observation=(ObservationTerm("spin", "", "velocity", "base_qw"),))
+
+
+def test_what_observations_do_not_tell_is_zero() -> None:
+    obs = SPEC.observe(np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]]))
+    np.testing.assert_array_equal(SPEC.positions_in(obs), [[1.0, 0.0]])
 
 
 def test_effort_by_hand() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs import BaseTask, EverySteps, OnCrossing, Task, TaskSet, task_set
+from envs import BaseTask, EverySteps, OnCrossing, Task, TaskSet, env_ids, task_set
 from envs.tasks import parse_task_change
 
 EIGHT = task_set("tigr/HalfCheetahEight-v0")
@@ -71,7 +71,7 @@ def test_parameters_outside_the_range_are_allowed() -> None:
     assert EIGHT.task("jump", 50.0).parameter == (50.0,)
 
 
-@pytest.mark.parametrize("env_id", ["tigr/HalfCheetahEight-v0", "tigr/PointRobot-v0"])
+@pytest.mark.parametrize("env_id", env_ids())
 def test_samples_lie_in_the_ranges_and_follow_the_seed(env_id: str) -> None:
     tasks = task_set(env_id)
     draws = [tasks.sample(rng) for rng in [np.random.default_rng(0)] for _ in range(400)]
@@ -116,6 +116,54 @@ def test_split_of_two_parameters_spreads_both() -> None:
     assert not np.allclose(goals[:, 0], goals[:, 1])
 
 
+def test_directions_are_spread_round_the_circle() -> None:
+    """The first and the last are as far apart as all others, and not the same direction twice."""
+    tasks = task_set("tigr/AntDir-v0")
+    train, test = tasks.split(7, 3, np.random.default_rng(0))
+    angles = np.sort([task.scalar for task in train + test])
+    np.testing.assert_allclose(angles, 2 * math.pi * np.arange(10) / 10)
+    half = task_set("tigr/SparsePointRobot-v0").split(5, 0, np.random.default_rng(0))[0]
+    np.testing.assert_allclose(sorted(task.scalar for task in half), math.pi * np.arange(5) / 4)
+
+
+def test_a_disc_is_covered_evenly_by_samples_and_by_a_split() -> None:
+    tasks = task_set("tigr/AntGoal-v0")
+    rng = np.random.default_rng(0)
+    drawn = np.array([tasks.sample(rng).parameter for _ in range(2000)])
+    spread = np.array([task.parameter for task in tasks.split(200, 0, rng)[0]])
+    for goals in (drawn, spread):
+        radius = np.linalg.norm(goals, axis=1)
+        assert radius.max() <= 3.0
+        # Equal areas hold equal shares: a quarter within half the radius, a half of them on either side.
+        assert (radius < 1.5).mean() == pytest.approx(0.25, abs=0.03)
+        assert (goals > 0).mean(axis=0) == pytest.approx([0.5, 0.5], abs=0.04)
+    assert np.linalg.norm(spread[:, None] - spread, axis=2)[~np.eye(200, dtype=bool)].min() > 0.2
+    assert not np.allclose(spread[0], np.linalg.norm(spread, axis=1).min()), "shuffled"
+
+
+def test_targets_by_hand() -> None:
+    ant = {base_task.name: base_task for base_task in task_set("tigr/Ant-v0").base_tasks}
+    np.testing.assert_allclose(ant["goal_left"].target((7.0,)), [-7.0, 0.0])
+    np.testing.assert_allclose(ant["goal_2D"].target((1.0, -2.0)), [1.0, -2.0])
+    np.testing.assert_allclose(ant["direction"].target((math.pi / 2,)), [0.0, 1.0], atol=1e-15)
+    run = task_set("tigr/HopperRandParams-v0").base_tasks[0]
+    np.testing.assert_allclose(run.target((3.0,) * 16), [1.0])
+
+
+def test_tasks_in_words() -> None:
+    ant = {base_task.name: base_task for base_task in task_set("tigr/Ant-v0").base_tasks}
+    assert ant["goal_2D"].describe((1.0, -2.0)) == "goal 2D 1.0, -2.0 m"
+    assert ant["direction"].describe((1.5,)) == "direction 1.5 rad"
+    assert task_set("tigr/HopperRandParams-v0").base_tasks[0].describe((1.0,) * 16) == "run"
+
+
+def test_a_target_of_zero_is_refused_where_the_reward_divides_by_it() -> None:
+    ant = task_set("tigr/AntNine-v0")
+    with pytest.raises(ValueError, match=r"divides by it, fix: choose from \[5, 15\] m"):
+        ant.task("goal_up", 0.0)
+    task_set("tigr/AntGoal-v0").task("goal_2D", 0.0, 0.0)
+
+
 def test_subset_labels_in_the_given_order() -> None:
     some = EIGHT.subset(["jump", "stand_front"])
     assert some.names == ("jump", "stand_front")
@@ -143,6 +191,9 @@ def test_another_task_differs() -> None:
         ({"low": 2.0, "high": 1.0}, "low <= high"),
         ({"high": math.inf}, "finite"),
         ({"parameter_dim": 2}, "2 parameters and 1 axis"),
+        ({"form": "round"}, "found form 'round'"),
+        ({"form": "direction"}, "1 parameters and 1 axis entries of the direction"),
+        ({"in_disc": True}, "1 parameters of 'x' in a disc, expected two"),
     ],
 )
 def test_a_bad_base_task_is_refused(values: dict[str, Any], message: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -10,43 +11,57 @@ import numpy as np
 import pytest
 
 from envs import Task, TaskSet, TaskVectorEnv, make_env, make_vector, task_set
-from envs.half_cheetah import BASE_TASKS
 from envs.point_robot import PointRobot
 
 ALL = task_set("tigr/HalfCheetah-v0")
+ROBOTS = {  # an environment of each, and steps after which it is still upright
+    "tigr/HalfCheetah-v0": 200,
+    "tigr/Ant-v0": 12,
+    "tigr/HumanoidDir-v0": 10,
+    "tigr/WalkerRandParams-v0": 12,
+    "tigr/HopperRandParams-v0": 12,
+    "tigr/SparsePointRobot-v0": 12,
+}
+of_every_robot = pytest.mark.parametrize("env_id", ROBOTS)
 
 
-def mixed_tasks() -> list[Task]:
-    """One task of every kind and a second jump."""
-    return [ALL.task(base_task.name, base_task.high) for base_task in BASE_TASKS] + [ALL.task("jump", 2.0)]
+def mixed_tasks(tasks: TaskSet) -> list[Task]:
+    """One task of every kind and one more."""
+    rng = np.random.default_rng(0)
+    return [*(tasks.sample_parameter(label, rng) for label in range(len(tasks))), tasks.sample_parameter(0, rng)]
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])
-def test_a_batch_equals_single_environments_to_the_last_bit(num_threads: int) -> None:
-    tasks = mixed_tasks()
-    num, steps = len(tasks), 200
-    actions = np.random.default_rng(0).uniform(-1.5, 1.5, (steps, num, 6))
-    env_id, change = "tigr/HalfCheetah-v0", {"every_steps": 70}
+@of_every_robot
+def test_a_batch_equals_single_environments_to_the_last_bit(env_id: str, num_threads: int) -> None:
+    tasks, steps, change = mixed_tasks(task_set(env_id)), ROBOTS[env_id], {"every_steps": ROBOTS[env_id] // 3}
+    num = len(tasks)
     batch = make_vector(env_id, num, num_threads=num_threads, task_change=change)
+    actions = np.random.default_rng(0).uniform(-1.5, 1.5, (steps, num, batch.spec_robot.action_dim))
     first, _ = batch.reset(seed=10, options={"tasks": tasks})
     batched = [batch.step(action) for action in actions]
-    for member in (0, 4, 8, num - 1):
+    for member in sorted({0, num // 3, 2 * num // 3, num - 1}):
         single = make_env(env_id, task_change=change)
         obs, _ = single.reset(seed=10 + member, options={"task": tasks[member]})
         np.testing.assert_array_equal(obs, first[member])
-        for (b_obs, b_reward, _, b_truncated, b_info), action in zip(batched, actions[:, member], strict=True):
-            obs, reward, _, truncated, info = single.step(action)
+        for (b_obs, b_reward, b_terminated, b_truncated, b_info), action in zip(
+            batched, actions[:, member], strict=True
+        ):
+            obs, reward, terminated, truncated, info = single.step(action)
             np.testing.assert_array_equal(obs, b_obs[member])
-            assert (reward, truncated) == (b_reward[member], b_truncated[member])
+            assert (reward, terminated, truncated) == (b_reward[member], b_terminated[member], b_truncated[member])
             assert info["next_base_task"] == b_info["next_base_task"][member]
             assert info["tracking_error"] == b_info["tracking_error"][member]
+            assert info["reward_terms"] == {name: term[member] for name, term in b_info["reward_terms"].items()}
+            assert sum(info["reward_terms"].values()) == pytest.approx(reward)
 
 
-def test_efforts_over_topics_equal_actions_to_the_last_bit() -> None:
-    by_action, by_effort = (make_vector("tigr/HalfCheetah-v0", 3) for _ in range(2))
+@of_every_robot
+def test_efforts_over_topics_equal_actions_to_the_last_bit(env_id: str) -> None:
+    by_action, by_effort = (make_vector(env_id, 3) for _ in range(2))
     by_action.reset(seed=0)
     by_effort.reset(seed=0)
-    for action in np.random.default_rng(0).uniform(-2, 2, (50, 3, 6)).astype(np.float32):
+    for action in np.random.default_rng(0).uniform(-2, 2, (10, 3, by_action.spec_robot.action_dim)).astype(np.float32):
         effort = by_effort.spec_robot.action_to_effort(action)
         for one, other in zip(by_action.step(action)[:2], by_effort.step_effort(effort)[:2], strict=True):
             np.testing.assert_array_equal(one, other)
@@ -59,14 +74,16 @@ def rollout(env: TaskVectorEnv, **reset: Any) -> np.ndarray:
     return np.stack([env.step(np.tile(action, (env.num_envs, 1)))[0] for action in actions])
 
 
-def test_same_seed_same_bits_other_seed_other_bits() -> None:
-    env = make_vector("tigr/HalfCheetahEight-v0", 3)
+@of_every_robot
+def test_same_seed_same_bits_other_seed_other_bits(env_id: str) -> None:
+    env = make_vector(env_id, 3)
     first = rollout(env, seed=4)
     tasks = env.tasks
     again = rollout(env, seed=4)
     np.testing.assert_array_equal(first, again)
     assert env.tasks == tasks
-    assert (rollout(env, seed=40) != first)[..., 0].all()
+    starts_at_origin = env_id == "tigr/SparsePointRobot-v0"
+    assert (rollout(env, seed=40) != first)[..., 0].all() != starts_at_origin
     assert env.tasks != tasks
 
 
@@ -168,31 +185,49 @@ def test_returned_arrays_belong_to_the_caller() -> None:
     assert np.abs(env.joint_positions - kept[2]).max() < 5.0
 
 
-def test_task_changes_by_time() -> None:
-    env = make_vector("tigr/HalfCheetahEight-v0", 4, task_change={"every_steps": 3})
+@of_every_robot
+def test_task_changes_by_time(env_id: str) -> None:
+    env, again = (make_vector(env_id, 4, task_change={"every_steps": 3}) for _ in range(2))
+    still = np.zeros((4, env.spec_robot.action_dim))
     env.reset(seed=0)
     for step in range(1, 10):
         before = env.tasks
-        info = env.step(np.zeros((4, 6)))[-1]
+        info = env.step(still)[-1]
         changed = [old != new for old, new in zip(before, env.tasks, strict=True)]
         assert changed == [step % 3 == 0] * 4
         assert info["base_task"].tolist() == [task.index for task in before]  # rewarded under the old task
+        np.testing.assert_array_equal(info["parameter"][:, 0], [task.parameter[0] for task in before])
         assert info["next_base_task"].tolist() == [task.index for task in env.tasks]
-    again = make_vector("tigr/HalfCheetahEight-v0", 4, task_change={"every_steps": 3})
     again.reset(seed=0)
     for _ in range(9):
-        again.step(np.zeros((4, 6)))
+        again.step(still)
     assert again.tasks == env.tasks  # drawn by the members' own generators
 
 
-def test_task_changes_by_place_once_for_each_side_in_both_directions() -> None:
-    class AtOrigin(PointRobot):
-        def initial_state(self, rng: np.random.Generator) -> np.ndarray:
-            return np.zeros(4)
+@of_every_robot
+def test_task_changes_by_place(env_id: str) -> None:
+    """Wherever a robot goes, the task changes when it passes the line, and only then."""
+    rng = np.random.default_rng(0)
+    env = make_vector(env_id, 8)
+    env.reset(seed=0)
+    column = sum(list(env.quantity_dims.values())[: list(env.quantity_dims).index("x_position")])
+    line = float(env.quantities[:, column].mean()) + 1e-3
+    env = make_vector(env_id, 8, task_change={"crossing": {"quantity": "x_position", "place": line}})
+    env.reset(seed=0)
+    crossed = np.zeros(8, dtype=int)
+    for _ in range(8):
+        before, beyond = env.tasks, env.quantities[:, column] > line
+        env.step(rng.uniform(-1, 1, env.action_space.shape))
+        changed = np.array([old != new for old, new in zip(before, env.tasks, strict=True)])
+        np.testing.assert_array_equal(changed, beyond != (env.quantities[:, column] > line))
+        crossed += changed
+    assert crossed.any()
 
+
+def test_task_changes_by_place_once_for_each_side_in_both_directions() -> None:
     tasks = TaskSet(task_set("tigr/PointRobotAxes-v0").base_tasks)
     crossing = {"crossing": {"quantity": "x_position", "place": 0.15}}
-    env = TaskVectorEnv(AtOrigin(), tasks, 2, episode_steps=20, task_change=crossing)
+    env = TaskVectorEnv(PointRobot(start_range=0.0), tasks, 2, episode_steps=20, task_change=crossing)
     env.reset(seed=0)
     changed = []
     for x in (1, 1, 1, 0, -1, -1, -1, 1):  # member 0 is at 0.1 .2 .3 .3 .2 .1 0 .1
@@ -226,9 +261,14 @@ def test_a_task_change_needs_another_task() -> None:
         make_vector("tigr/HalfCheetahDir-v0", base_tasks=["direction_forward"], task_change={"every_steps": 5})
 
 
-def test_a_base_task_needs_a_quantity_of_the_robot() -> None:
+def test_a_base_task_needs_what_it_is_about_of_the_robot() -> None:
     with pytest.raises(ValueError, match="quantity 'x_velocity'"):
         TaskVectorEnv(PointRobot(), ALL, 1, episode_steps=20)
+    goal = task_set("tigr/PointRobot-v0").base_tasks[0]
+    with pytest.raises(ValueError, match="'goal' with an impact cost"):
+        TaskVectorEnv(PointRobot(), TaskSet((replace(goal, impact_cost=0.1),)), 1, episode_steps=20)
+    with pytest.raises(ValueError, match="2 parameters about the dynamics, expected one for each of the robot's 0"):
+        TaskVectorEnv(PointRobot(), TaskSet((replace(goal, form="dynamics"),)), 1, episode_steps=20)
 
 
 def test_base_tasks_of_different_width_share_a_batch() -> None:

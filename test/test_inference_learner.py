@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from envs.tasks import BaseTask, TaskSet
 from tigr_core.config import InferenceConfig
+from tigr_core.early_stopping import EarlyStopping
 from tigr_core.errors import UserError
 from tigr_core.inference_learner import InferenceLearner
 from tigr_core.mixture import MixturePosterior
@@ -84,6 +85,37 @@ def test_reconstructions_are_rebalanced_by_their_validation_losses(context: str)
     state, reward = metrics["validation_state"].item(), metrics["validation_reward"].item()
     assert subject.state_weight == pytest.approx(reward / (state + reward))
     assert subject.reward_weight == pytest.approx(state / (state + reward))
+
+
+def test_an_epoch_ends_when_its_validation_loss_no_longer_falls() -> None:
+    def stops(patience: int) -> list[int]:
+        stopping, at = EarlyStopping(patience), []
+        for epoch in range(2):  # of 10 steps, validated every second
+            stopping.begin(10 * epoch)
+            for step, loss in zip(range(2, 12, 2), [5.0 - epoch, 3.0, 4.0, 3.0, 2.0], strict=True):
+                stopping.update(10 * epoch + step, loss)
+                if stopping.reached:
+                    at.append(10 * epoch + step)
+                    break
+        return at
+
+    assert stops(0) == stops(4) == []  # the lowest loss, 3 after 4 steps, is 4 steps old when 2 comes
+    assert stops(3) == [8, 18]
+
+
+def test_the_validation_loss_decides_and_a_checkpoint_keeps_it() -> None:
+    subject = learner(tiny_model(), rebalance_every=1, early_stopping_steps=1)
+    replay = replay_of(two_task_episodes(10, steps=12))
+    metrics = subject.step(replay)
+    lowest = subject.early_stopping.lowest
+    assert lowest == pytest.approx((metrics["validation_state"] + metrics["validation_reward"]).item())
+    subject.early_stopping.lowest = 0.0
+    resumed = learner(tiny_model(), rebalance_every=1, early_stopping_steps=1)
+    resumed.load_state_dict(subject.state_dict())
+    for _ in range(2):
+        assert not resumed.early_stopping.reached
+        resumed.step(replay)
+    assert resumed.early_stopping.reached
 
 
 @BOTH_CONTEXTS
@@ -174,6 +206,19 @@ def test_task_code_by_hand() -> None:
     # 1 + p / 2 on the axis of the base task, with 0, 1, 2 of [0, 2] and 5 of [2, 6] scaled to -1, 0, 1 and 0.5
     found = code(torch.tensor([0, 0, 0, 1]), torch.tensor([[0.0], [1.0], [2.0], [5.0]]))
     assert found.tolist() == [[0.5, 0.0, 0.0], [1.0, 0.0, 0.0], [1.5, 0.0, 0.0], [0.0, 1.25, 0.0]]
+
+
+def test_nearly_equal_directions_have_nearly_equal_codes() -> None:
+    direction = BaseTask("way", "place", "m", 0, 6.2831853, "along", axis=(1.0, 1.0), form="direction")
+    place = BaseTask("place", "x", "m", 0, 2, "absolute")
+    code = TaskCode(TaskSet((direction, place)), 3)
+    angles = torch.tensor([[0.0], [math.pi / 2], [6.2831853], [2.0]])
+    found = code(torch.tensor([0, 0, 0, 1]), angles)
+    # 1 + cos / 2 on the axis of the base task, the sine on one of its own; a place at the end of its range
+    expected = torch.tensor([[1.5, 0.0, 0.0], [1.0, 0.0, 1.0], [1.5, 0.0, 0.0], [0.0, 1.5, 0.0]])
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0.0)
+    with pytest.raises(UserError, match="at least 3 for 2 base tasks"):
+        TaskCode(TaskSet((direction, place)), 2)
 
 
 def test_task_code_needs_room_for_every_base_task() -> None:

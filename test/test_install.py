@@ -69,7 +69,7 @@ def test_colcon_build(tmp_path: Path, sources: Path, project_files: list[Path], 
     assert "1 package finished" in said
 
     prefix = tmp_path / "install" / "tigr_ros"
-    for name in ("tigr", "tigr-demo", "sim_node", "policy_node", "train_node"):
+    for name in ("tigr", "tigr-demo", "sim_node", "policy_node", "train_node", "view_node", "record_node"):
         assert os.access(prefix / "lib/tigr_ros" / name, os.X_OK)
     assert (prefix / "share/ament_index/resource_index/packages/tigr_ros").is_file()
     assert not missing(prefix / "share/tigr_ros", shared_files(project_files))

@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "launch": {"tigr_ros"},
 }
 OWN = {"envs", "tigr_core", "tigr_ros"}
-NO_WHEELS = {"launch", "launch_ros", "ros2launch"}
+NO_WHEELS = {"launch", "launch_ros", "ros2launch", "tf2_msgs", "tf2_ros"}
 ROS_ONLY = {"rclpy", "launch", "launch_ros", "std_srvs"}
 PINNED = re.compile(r"([a-z0-9][a-z0-9-]*)==([0-9][0-9a-z.]*)")
 

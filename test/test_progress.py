@@ -58,6 +58,16 @@ def test_short_episodes_show_the_accuracy_of_their_last_step() -> None:
     assert "0.75" in stream.getvalue()
 
 
+def test_env_steps_collected_while_learning_are_told_per_second_of_the_epoch() -> None:
+    stream = io.StringIO()
+    progress = make_progress(stream)
+    progress.start(total_epochs=2, first_epoch=1)
+    for epoch in (1, 2):
+        row = {"epoch": epoch, "env_steps": 8_000 * epoch, "wall_s": 4.0 * epoch, "time/collect_s": 0.01}
+        progress.epoch({**row, "collect_staleness": epoch - 1})
+    assert stream.getvalue().splitlines()[2].split()[6] == "2000"
+
+
 def test_a_terminal_gets_the_same_lines_and_gives_the_cursor_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "80")

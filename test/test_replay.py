@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from helpers import episodes_of, numbered_episodes
 
@@ -73,6 +74,27 @@ def test_an_episode_stays_in_its_part() -> None:
         assert set((sequences.obs.long() // 100).flatten().tolist()) <= set(pool.tolist())
 
 
+def test_linear_sampling_draws_the_newest_episode_nine_times_as_often_as_the_oldest() -> None:
+    replay, rng = ReplayBuffer(10, 2, validation_share=1e-9, linear=True), np.random.default_rng(0)
+    for first in range(7):  # two more than there is room for: slots 0 and 1 hold episodes 5 and 6
+        replay.add(numbered_episodes([2], steps=2, first=first), rng)
+    wanted = np.array([0.7, 0.9, 0.1, 0.3, 0.5]) / 2.5
+    windows, _ = replay.sample_windows(4000, 2, rng)
+    sequences = replay.sample_sequences(2000, 4, 2, rng)
+    for context in (windows, sequences):
+        found = np.bincount(context.obs[:, -1, 0].long() // 100, minlength=7)[[5, 6, 2, 3, 4]]
+        np.testing.assert_allclose(found / found.sum(), wanted, atol=0.03)
+    drawn = np.concatenate([replay.draw_episodes(3, rng) for _ in range(2000)])
+    np.testing.assert_allclose(np.bincount(drawn) / 6000, wanted, atol=0.03)
+    assert len(replay.draw_episodes(100, rng)) == 5
+
+
+def test_even_sampling_draws_no_episode_twice() -> None:
+    replay, rng = filled([3] * 6, 3), np.random.default_rng(0)
+    assert sorted(replay.draw_episodes(9, rng)) == list(range(6))
+    assert len(set(replay.draw_episodes(4, rng))) == 4
+
+
 def test_windows_end_anywhere_in_an_episode_and_are_masked_before_its_start() -> None:
     replay = filled([2, 6, 4], 6)
     context, mask = replay.sample_windows(500, 4, np.random.default_rng(0))
@@ -103,6 +125,19 @@ def test_sequences_are_spliced_from_contiguous_segments() -> None:
     splice = now[1:].expand(200, -1)[~inside]
     assert torch.equal(start[:, 1:][~inside], splice) and torch.equal(end[:, :-1][~inside], splice)
     assert (number[:, 1:][~inside] % 100 > 0).any()  # later segments start anywhere
+
+
+@pytest.mark.parametrize("relabelled", [False, True])
+def test_recent_returns_are_those_of_the_last_episodes_of_each_base_task(relabelled: bool) -> None:
+    replay = ReplayBuffer(4 * 3, 3, relabelled=relabelled)
+    for first in range(0, 10, 2):  # the ring holds the last four of ten
+        replay.add(numbered_episodes([3, 2], steps=3, first=first), np.random.default_rng(0))
+    if relabelled:
+        replay.reward[:] = 0.0  # what they pose as
+    # Rewards of episode e are 100 e + t + 0.5; even ones have three steps and base task 0, odd ones two and 1.
+    expected = np.array([3 * 701.5, 2 * 801.0, np.nan])  # means of episodes 6 and 8, 7 and 9
+    np.testing.assert_allclose(replay.recent_returns(4, 3), expected)
+    np.testing.assert_allclose(replay.recent_returns(1, 2), [np.nan, 2 * 901.0])
 
 
 def test_state_dict_round_trip_goes_on_in_the_same_place() -> None:

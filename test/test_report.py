@@ -136,6 +136,13 @@ def test_changes_of_the_parameter_alone_have_nothing_to_recover_from(tmp_path: P
     assert "0 of 0" in text
 
 
+def test_a_policy_that_is_seldom_right_after_a_change_recovers_never(tmp_path: Path) -> None:
+    changes = record(2, 2, 2, change=True)
+    changes.mixture_weights[:] = np.eye(2)[np.arange(21) % 2]  # right at every other step, never five in a row
+    text = write(tmp_path, PROGRESS, 2, record(2, 2, 2), changes)
+    assert "<b>never</b><span>steps to recover after a change, median" in text and "0 of 6" in text
+
+
 def test_examples_are_the_stationary_episodes_of_middle_return() -> None:
     episodes = record(2, 2, 2)
     episodes.reward[:] = np.array([-1, -9, -3, -7, -2, -8])[:, None]  # tasks 0 1 0 1 0 1

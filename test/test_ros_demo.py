@@ -38,7 +38,9 @@ def test_the_line_tells_what_was_heard() -> None:
     assert str(line) == "waiting for the policy" and line.summary() == "heard nothing of the policy"
     info = {"tracked_value": np.array([0.25]), "tracked_target": np.array([0.5])}
     line.on_task_info(messages.task_info(info, messages.stamp_of(1)))
-    status = messages.diagnostic("sim", "", DiagnosticStatus.OK, "", {"state to command p50 [ms]": 1.25})
+    status = messages.diagnostic(
+        "/sim_node", "simulation", "", DiagnosticStatus.OK, "", {"state to command p50 [ms]": 1.25}
+    )
     line.on_diagnostics(DiagnosticArray(status=[status]))
     for probabilities in ([0.1, 0.2, 0.6, 0.1], [0.7, 0.1, 0.1, 0.1]):  # left, right, up, down
         line.on_probabilities(estimate(probabilities))

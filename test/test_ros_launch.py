@@ -99,6 +99,16 @@ def test_nodes_and_their_parameters_exist(name: str, executables: set[str]) -> N
     assert not set(parameters) & COMMON
 
 
+def test_every_node_that_is_started_is_installed(executables: set[str]) -> None:
+    trees = [ast.parse(path.read_text()) for path in (*FILES, ROOT / "tigr_ros/launching.py")]
+    started = [call for tree in trees for kind in ("Node", "LifecycleNode") for call in calls(tree, kind)]
+    given = [{word.arg: ast.unparse(word.value).strip("'") for word in call.keywords} for call in started]
+    own = {words["executable"] for words in given if words["package"] in ("tigr_ros", "PACKAGE")}
+    assert {"sim_node", "policy_node", "train_node", "view_node", "record_node"} == own <= executables
+    others = {f"{words['package']}/{words['executable']}" for words in given} - {f"tigr_ros/{name}" for name in own}
+    assert others - {"PACKAGE/record_node"} == {"tf2_ros/static_transform_publisher", "rviz2/rviz2"}
+
+
 def test_files_that_are_named_exist(launch_file: Path) -> None:
     tree = ast.parse(launch_file.read_text())
     named = [("config", *names) for names in literals(tree, "parameter_arguments")] + literals(tree, "shipped")
@@ -174,3 +184,15 @@ def test_simulator_and_policy_work_together(graph: Graph, tmp_path: Path) -> Non
     graph.wait(lambda: len(states) > 20 and len(commands) > 20, "20 states and commands")
     assert graph.end(process, signal.SIGINT) == 0
     assert graph.output("demo").count("process has finished cleanly") == 2
+
+
+@needs_launch
+def test_a_policy_is_recorded_when_asked_to(graph: Graph, tmp_path: Path) -> None:
+    pytest.importorskip("mcap", reason="needs the extra `record`")
+    tiny_bundle("tigr/PointRobotAxes-v0", tmp_path / "a.tigr")
+    given = (f"bundle:={tmp_path}/a.tigr", "record:=true", f"recording:={tmp_path}/a.mcap")
+    process = launch(graph, "policy", *given)
+    graph.wait_until_said("policy", "hearing /policy_node/spec")
+    assert graph.end(process, signal.SIGINT) == 0
+    assert graph.output("policy").count("process has finished cleanly") == 2
+    assert b"/policy_node/spec" in (tmp_path / "a.mcap").read_bytes()

@@ -14,7 +14,8 @@ from visualization_msgs.msg import Marker
 
 from tigr_core.colours import base_task_colour
 from tigr_core.controller import TaskEstimate
-from tigr_ros.markers import STANDARD_DEVIATIONS, TRAIL_LENGTH, LatentSpace, quaternion
+from tigr_ros.geometry import quaternions
+from tigr_ros.markers import METRES, STANDARD_DEVIATIONS, TRAIL_LENGTH, LatentSpace
 
 STAMP = Time(sec=3)
 
@@ -43,7 +44,8 @@ def draw(space: LatentSpace, shown: TaskEstimate) -> dict[str, list[Marker]]:
 
 
 def xyz(message: object) -> list[float]:
-    return [getattr(message, axis) for axis in "xyz"]
+    """In units of the latent space."""
+    return [getattr(message, axis) / METRES for axis in "xyz"]
 
 
 def test_components_are_ellipsoids_where_the_bundles_directions_put_them() -> None:
@@ -51,7 +53,7 @@ def test_components_are_ellipsoids_where_the_bundles_directions_put_them() -> No
     found = draw(two, estimate(mean=[2.0, 5.0], std=[0.1, 0.3], latent=[1.0, 0.0]))
     assert [marker.id for marker in found["components"]] == [0, 1, 2, 3]
     body = found["components"][1]
-    assert xyz(body.pose.position) == [4.0, 1.0, 0.0]
+    assert xyz(body.pose.position) == pytest.approx([4.0, 1.0, 0.0])
     diameters = sorted(xyz(body.scale))
     assert diameters[1:] == pytest.approx([2 * STANDARD_DEVIATIONS * 0.1, 2 * STANDARD_DEVIATIONS * 0.3])
     assert diameters[0] > 0.0, "flat, and still to be seen"
@@ -59,7 +61,7 @@ def test_components_are_ellipsoids_where_the_bundles_directions_put_them() -> No
     assert [body.color.r, body.color.g, body.color.b] == pytest.approx([red, green, blue])
     assert body.color.a == max(marker.color.a for marker in found["components"])
     assert found["names"][1].text == "goal_right 0.60"
-    assert xyz(found["latent"][0].pose.position) == [-1.0, 0.0, 0.0]
+    assert xyz(found["latent"][0].pose.position) == pytest.approx([-1.0, 0.0, 0.0])
     assert all(marker.header.stamp == STAMP for markers in found.values() for marker in markers)
 
 
@@ -82,16 +84,15 @@ def test_an_oblique_ellipsoid_is_turned() -> None:
 
 
 def test_a_quarter_turn_about_z_is_the_quaternion_everybody_knows() -> None:
-    q = quaternion(np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
-    sign = np.sign(q.w)
-    assert [sign * value for value in (q.x, q.y, q.z, q.w)] == pytest.approx([0, 0, np.sqrt(0.5), np.sqrt(0.5)])
+    q = quaternions(np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
+    assert (np.sign(q[3]) * q).tolist() == pytest.approx([0, 0, np.sqrt(0.5), np.sqrt(0.5)])
 
 
 def test_a_latent_space_of_one_dimension_is_a_line() -> None:
     line = space([[1.0]], centre=[0.5])
     found = draw(line, estimate([2.0], std=[1.0], latent=[1.0]))
-    assert xyz(found["components"][0].pose.position) == [1.5, 0.0, 0.0]
-    assert xyz(found["latent"][0].pose.position) == [0.5, 0.0, 0.0]
+    assert xyz(found["components"][0].pose.position) == pytest.approx([1.5, 0.0, 0.0])
+    assert xyz(found["latent"][0].pose.position) == pytest.approx([0.5, 0.0, 0.0])
 
 
 def test_the_trail_keeps_the_last_places() -> None:
@@ -99,4 +100,16 @@ def test_the_trail_keeps_the_last_places() -> None:
     for i in range(TRAIL_LENGTH + 5):
         two.add(np.array([float(i), 0.0]))
     (trail,) = draw(two, estimate([0.0, 0.0], [1.0, 1.0], latent=[0.0, 0.0]))["trail"]
-    assert [point.x for point in trail.points] == [float(i) for i in range(5, TRAIL_LENGTH + 5)]
+    assert [xyz(point)[0] for point in trail.points] == pytest.approx(range(5, TRAIL_LENGTH + 5))
+
+
+def test_every_picture_fills_the_same_messages() -> None:
+    two = space([[1.0, 0.0], [0.0, 1.0]], centre=[0.0, 0.0])
+    two.add(np.zeros(2))
+    first = two.draw(estimate([0.0, 0.0], [1.0, 1.0], latent=[0.0, 0.0]), STAMP).markers
+    two.add(np.ones(2))
+    second = two.draw(estimate([2.0, 3.0], [1.0, 1.0], latent=[1.0, 1.0]), Time(sec=4)).markers
+    assert all(one is other for one, other in zip(first, second, strict=True)), "making them costs most"
+    found = {(marker.ns, marker.id): marker for marker in second}
+    assert xyz(found["components", 0].pose.position) == pytest.approx([2.0, 3.0, 0.0])
+    assert len(found["trail", 0].points) == 2 and found["trail", 0].header.stamp.sec == 4

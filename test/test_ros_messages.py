@@ -14,6 +14,7 @@ from std_msgs.msg import Float64MultiArray
 
 import envs
 from envs.spec import Actuator, ObservationTerm, RobotSpec
+from tigr_core.errors import UserError
 from tigr_ros import messages
 
 # Two actuators, in another order than their joints; the middle joint has none.
@@ -136,7 +137,26 @@ def test_task_info_comes_back_as_the_single_environment_has_it(env_id: str) -> N
 
 
 def test_a_diagnostic_holds_text() -> None:
-    status = messages.diagnostic("node: part", "robot", DiagnosticStatus.WARN, "so so", {"rate": 1 / 3, "steps": 7})
-    assert (status.name, status.hardware_id, status.message) == ("node: part", "robot", "so so")
+    values = {"rate": 1 / 3, "steps": 7}
+    status = messages.diagnostic("/node", "part", "robot", DiagnosticStatus.WARN, "so so", values)
+    assert (status.name, status.hardware_id, status.message) == ("/node: part", "robot", "so so")
     assert status.level == DiagnosticStatus.WARN
     assert [(pair.key, pair.value) for pair in status.values] == [("rate", "0.333333"), ("steps", "7")]
+
+
+def test_robots_of_one_kind_are_told_apart_by_their_namespaces() -> None:
+    said = [
+        messages.diagnostic(node, "control", robot, DiagnosticStatus.OK, "")
+        for node, robot in (("/left/arm/policy_node", "cheetah"), ("/right/policy_node", "cheetah"), ("/sim_node", ""))
+    ]
+    assert [status.name for status in said] == [
+        "/left/arm/policy_node: control",
+        "/right/policy_node: control",
+        "/sim_node: control",
+    ]
+    assert [status.hardware_id for status in said] == ["left/arm/cheetah", "right/cheetah", "unknown robot"]
+
+
+def test_a_floating_base_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"robot 'ant' has a floating base \(root\), which joint_states cannot carry"):
+        messages.JointStateReader(envs.make_env("tigr/AntNine-v0").spec_robot)

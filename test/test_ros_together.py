@@ -60,3 +60,18 @@ def test_each_stops_the_robot_when_the_other_is_killed_and_goes_on_when_it_is_ba
     graph.start("sim_node", **SIMULATOR)
     simulated_robot(moves=True)
     policy.says(DiagnosticStatus.OK, "in control")
+
+
+def test_two_robots_are_two_in_the_diagnostics(graph: Graph, bundle_path: Path) -> None:
+    heard: list[DiagnosticArray] = graph.listen(DiagnosticArray, "/diagnostics")
+    graph.start("sim_node", "-r", "__ns:=/left", **SIMULATOR)
+    graph.start("policy_node", "-r", "__ns:=/right", bundle=bundle_path, autostart=True)
+
+    def named() -> set[tuple[str, str]]:
+        return {(status.name, status.hardware_id) for message in heard for status in message.status}
+
+    wanted = {
+        ("/left/sim_node: simulation", "left/half_cheetah"),
+        ("/right/policy_node: control", "right/half_cheetah"),
+    }
+    graph.wait(lambda: named() >= wanted, "both robots")

@@ -32,7 +32,7 @@ from tigr_core.run_log import read_progress
 from tigr_core.stop import Stop
 from tigr_core.trainer import CHECKPOINT
 from tigr_ros import messages, qos
-from tigr_ros.markers import BALL, latent_cloud
+from tigr_ros.markers import BALL, METRES, latent_cloud
 from tigr_ros.training import Answer, Requests, TrainingProgress
 
 ENDLESS = "training.epochs=100000"
@@ -93,11 +93,12 @@ def test_the_latent_cloud_shows_the_last_estimates_of_each_task() -> None:
     test.latent[0, 3], test.latent[2, 2], test.latent[2, 3] = [1.0, 2.0], [3.0, 4.0], [9.0, 9.0]  # the last: padding
     markers = latent_cloud(info, test, Time(sec=5)).markers
     (cloud,) = [m for m in markers if m.type == Marker.SPHERE_LIST and m.id == 2]
-    assert [(p.x, p.y, p.z) for p in cloud.points] == [(1.0, 2.0, 0.0), (3.0, 4.0, 0.0)]
+    np.testing.assert_allclose([(p.x, p.y, p.z) for p in cloud.points], METRES * np.array([[1, 2, 0], [3, 4, 0]]))
     red, green, blue = base_task_colour(2)
     assert [cloud.color.r, cloud.color.g, cloud.color.b] == pytest.approx([red, green, blue])
     (name,) = [m for m in markers if m.type == Marker.TEXT_VIEW_FACING and m.id == 2]
-    assert name.text == "goal_up" and (name.pose.position.x, name.pose.position.y) == (2.0, 3.0)
+    place = (name.pose.position.x, name.pose.position.y)
+    assert name.text == "goal_up" and place == pytest.approx((2.0 * METRES, 3.0 * METRES))
     assert {m.id for m in markers} == {0, 2}, "no cloud without an episode"
     assert cloud.scale.x < BALL and cloud.header.stamp.sec == 5
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from conftest import ROOT
 pytest.importorskip("rclpy", reason="rclpy is missing; pip install '.[ros]'")
 
 from builtin_interfaces.msg import Time
-from marker_picture import LATENT, Picture, xyz
-from matplotlib.path import Path as Polygon
+from marker_picture import LATENT, Picture, quaternion_matrix, xyz
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from mujoco_picture import ACROSS, POSTURE, UP, mujoco_picture, overlap
 from ros_graph import Graph
 from sensor_msgs.msg import JointState
@@ -28,10 +30,11 @@ from visualization_msgs.msg import MarkerArray
 import envs
 from envs.half_cheetah import BASE_TASKS, HalfCheetah
 from envs.point_robot import PointRobot
-from envs.tasks import TaskSet
+from envs.tasks import BaseTask, TaskSet
 from tigr_core.colours import base_task_colour
 from tigr_core.controller import Controller
-from tigr_core.scene import outline
+from tigr_core.scene import Scene
+from tigr_core.targets import Stroke, target_strokes
 from tigr_ros import messages, qos
 from tigr_ros.markers import LatentSpace
 from tigr_ros.robot_markers import FRAME, RobotScene
@@ -49,11 +52,37 @@ def test_the_robot_is_drawn_as_the_simulator_renders_it(robot: HalfCheetah, tmp_
     picture = Picture()
     shown = robot.capsules(POSTURE)
     picture.take(RobotScene(robot.view, TASKS).draw(shown, None, None, STAMP))
-    drawn = np.zeros(len(ACROSS), dtype=bool)
-    for ends, radius in picture.bodies("robot"):
-        shape = outline(ends + np.array([shown.centre[0], 0.0]), radius)  # the view goes along with the robot
-        drawn |= Polygon(shape).contains_points(np.stack([ACROSS, UP], axis=1))
-    assert overlap(drawn, mujoco_picture(tmp_path)) > 0.95
+    places = np.stack([ACROSS - shown.centre[0], UP], axis=1)  # the view goes along with the robot
+    assert overlap(picture.covers(places, "robot", "robot_ends"), mujoco_picture(tmp_path)) > 0.95
+
+
+@pytest.mark.parametrize("base_task", BASE_TASKS[:8], ids=lambda task: task.name)
+def test_targets_are_drawn_where_videos_have_them(robot: HalfCheetah, base_task: BaseTask) -> None:
+    task, shown, picture = TASKS.task(base_task.name, base_task.high), robot.capsules(POSTURE), Picture()
+    picture.take(RobotScene(robot.view, TASKS).draw(shown, task, None, STAMP))
+    figure = Figure(figsize=(8.0, 4.0), dpi=50)
+    scene, canvas = Scene(figure.add_axes((0, 0, 1, 1)), robot.view), FigureCanvasAgg(figure)
+
+    def pixels(strokes: list[Stroke]) -> np.ndarray:
+        scene.show(shown, strokes, [], base_task_colour(task.index))
+        canvas.draw()
+        return np.array(canvas.buffer_rgba())[..., :3] / 255
+
+    video = pixels(target_strokes(base_task, task.parameter, shown.centre))
+    differs = np.abs(video - pixels([])).max(axis=2) > 0.1
+    assert np.abs(video[differs] - base_task_colour(task.index)).max(axis=1).min() < 0.01, "in the same colour"
+    row, column = np.indices(differs.shape)
+    metre = len(differs) / (robot.view.high - robot.view.low)
+    places = np.stack([(column - differs.shape[1] / 2) / metre, robot.view.high - row / metre], axis=2)
+    in_video, flat = places[differs], places.reshape(-1, 2)
+    in_markers, hidden = flat[picture.covers(flat, "target")], flat[picture.covers(flat, "robot", "robot_ends")]
+
+    def farthest(these: np.ndarray, those: np.ndarray) -> float:
+        """How far any of these places is from the nearest of those, m."""
+        return float(np.linalg.norm(these[:, None] - those, axis=2).min(axis=1).max())
+
+    assert farthest(in_video, in_markers) < 0.06, "lines are of different width, no more"
+    assert farthest(in_markers, np.concatenate([in_video, hidden])) < 0.06, "in the video the robot hides some of it"
 
 
 def test_a_change_of_task_replaces_the_target_and_leaves_nothing(robot: HalfCheetah) -> None:
@@ -96,6 +125,18 @@ def test_a_robot_on_a_plane_is_seen_from_above() -> None:
     assert goal[[0, 2]] == pytest.approx([0.0, 1.0])
 
 
+def test_the_view_is_placed_in_the_world_so_that_markers_are_where_the_robot_is(robot: HalfCheetah) -> None:
+    seen: list[tuple[Any, np.ndarray]] = [(robot, POSTURE), (PointRobot(), np.array([0.3, 0.8]))]
+    for shown, positions in seen:
+        scene, capsules, picture = RobotScene(shown.view, TASKS), shown.capsules(positions), Picture()
+        picture.take(scene.draw(capsules, None, None, STAMP))
+        moved = scene.transform(capsules, STAMP)
+        assert (moved.header.frame_id, moved.child_frame_id) == ("world", FRAME)
+        ends = np.array([xyz(end) for end in picture.shown["robot_ends", 0].points])
+        there = ends @ quaternion_matrix(moved.transform.rotation).T + xyz(moved.transform.translation)
+        np.testing.assert_allclose(there, capsules.ends.reshape(-1, 3), atol=1e-12)
+
+
 def test_the_trail_begins_anew_with_an_empty_context() -> None:
     bundle = tiny_bundle("tigr/PointRobotAxes-v0")
     controller = Controller(bundle.model)
@@ -118,6 +159,7 @@ def test_the_node_draws_only_for_somebody(graph: Graph) -> None:
     graph.wait(states.get_subscription_count, "the view's subscription")
     task.publish(String(data="goal_left(0.5)"))
     heard = graph.listen(MarkerArray, "view_node/markers")
+    described: list[String] = graph.listen(String, "robot_description", qos.LATCHED)
 
     def seen() -> Any:
         place = np.array([0.1, 0.2])
@@ -127,6 +169,27 @@ def test_the_node_draws_only_for_somebody(graph: Graph) -> None:
     picture = Picture()
     picture.take(graph.wait(seen, "the robot and its target"))
     assert picture.shown["task", 0].text == "task: goal left 0.5 m"
+    graph.wait(lambda: described, "the description, which was published before anybody listened")
+    assert '<robot name="point_robot">' in described[0].data
+    assert graph.end(process) == 0
+
+
+@pytest.mark.skipif(find_spec("tf2_msgs") is None, reason="tf2_msgs comes with a ROS 2 installation only")
+def test_the_node_tells_where_all_links_are(graph: Graph) -> None:
+    from tf2_msgs.msg import TFMessage
+
+    states = graph.publisher(JointState, "joint_states", qos.STATE)
+    heard: list[TFMessage] = graph.listen(TFMessage, "/tf")
+    process = graph.start("view_node", env="tigr/PointRobotAxes-v0")
+
+    def links() -> Any:
+        place, still = np.array([0.1, 0.2]), np.zeros(2)
+        states.publish(messages.joint_state(PointRobot.spec, place, still, still, STAMP))
+        moved = heard[0].transforms if heard else []
+        return {t.child_frame_id: (t.header.frame_id, *xyz(t.transform.translation)) for t in moved}
+
+    found = graph.wait(links, "transforms")
+    assert found == {"point_x": ("world", 0.1, 0, 0), "point": ("point_x", 0, 0.2, 0), FRAME: ("world", 0, 0, 0)}
     assert graph.end(process) == 0
 
 
@@ -149,11 +212,15 @@ def test_displays_exist_and_listen_to_topics_that_nodes_publish(rviz: dict[str, 
         for name in ("policy_node", "view_node")
         for topic in re.findall(r"`~/(\w+)`[^\n]*MarkerArray, out", (ROOT / f"tigr_ros/{name}.py").read_text())
     }
-    topics = {display["Topic"]["Value"] for display in rviz["Displays"]}
+    *pictures, model = rviz["Displays"]
+    topics = {display["Topic"]["Value"] for display in pictures}
     assert topics == published == {"/policy_node/markers", "/view_node/markers"}
-    assert {display["Class"] for display in rviz["Displays"]} == {"rviz_default_plugins/MarkerArray"}
+    assert {display["Class"] for display in pictures} == {"rviz_default_plugins/MarkerArray"}
     policies = {"Reliability Policy": "Reliable", "Durability Policy": "Volatile", "History Policy": "Keep Last"}
-    assert all(policies.items() <= display["Topic"].items() for display in rviz["Displays"])
+    assert all(policies.items() <= display["Topic"].items() for display in pictures)
+    assert model["Class"] == "rviz_default_plugins/RobotModel" and model["Description Source"] == "Topic"
+    assert model["Description Topic"]["Value"] == "/robot_description"
+    assert {**policies, "Durability Policy": "Transient Local"}.items() <= model["Description Topic"].items()
 
 
 def test_the_camera_looks_at_the_frame_that_the_robot_is_drawn_in(rviz: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from envs.tasks import BaseTask, TaskSet
 from tigr_core.config import SACConfig
 from tigr_core.mixture import MixturePosterior
 from tigr_core.replay import ReplayBuffer
-from tigr_core.sac_learner import SACLearner, TransitionBatch, TransitionView
+from tigr_core.sac_learner import ControlRefund, SACLearner, TransitionBatch, TransitionView
 from tigr_core.task_code import TaskCode
 
 
@@ -157,6 +157,19 @@ def test_critics_that_see_the_task_are_told_the_code_of_each_transition() -> Non
     told = (drawn.latent == drawn.critic_latent).all(dim=1)
     assert 250 < told.sum() < 350
     assert torch.equal(told, (drawn.next_latent == drawn.critic_latent).all(dim=1))
+
+
+def test_control_costs_that_are_warmed_up_are_given_back_to_sac() -> None:
+    costs = {"first": 0.05, "second": 0.2}
+    tasks = TaskSet(tuple(BaseTask(name, "x", "m", 0, 10, "absolute", control_cost=c) for name, c in costs.items()))
+    model, replay = tiny_model(1, 1), ReplayBuffer(100, 6)
+    replay.add(numbered_episodes([6, 6], steps=6), np.random.default_rng(0))
+    view = TransitionView(model, replay, torch.arange(2), refund=ControlRefund(tasks, 0.5))
+    drawn = view.sample(100, generator())
+    number, action = drawn.obs.squeeze(1), drawn.action.squeeze(1)
+    cost = torch.where(number < 100.0, 0.05, 0.2)
+    torch.testing.assert_close(drawn.reward, number + 0.5 + 0.5 * cost * action**2)
+    assert torch.equal(replay.reward[0], torch.arange(6) + 0.5), "the encoder's rewards stay"
 
 
 def test_control_leaves_inference_alone() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import io
 import math
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from tigr_core import run_report
 from tigr_core.bundle import load_bundle
 from tigr_core.collector import LocalCollector
 from tigr_core.config import Config, load_config
@@ -153,7 +156,31 @@ def test_fewer_components_than_supervised_tasks_is_refused(tmp_path: Path) -> No
         run(tmp_path, "model.num_components=2")
 
 
-@pytest.mark.slow
+def test_an_epoch_of_inference_stops_early_in_the_same_place_after_an_interruption(tmp_path: Path) -> None:
+    names = ["inference.early_stopping_steps=2", "inference.rebalance_every=1", "inference.first_epoch_steps=200"]
+    steps = run(tmp_path / "whole", *names, "training.epochs=1").inference.steps
+    assert 0 < steps < 200
+    run(tmp_path / "parts", *names, "training.epochs=1", stop_after=5)
+    assert run(tmp_path / "parts", *names, "training.epochs=1", resume=True).inference.steps == steps
+    assert same(learned(tmp_path / "parts"), learned(tmp_path / "whole"))
+
+
+def test_groups_of_gradients_are_the_same_after_an_interruption(tmp_path: Path) -> None:
+    names = ["inference.pcgrad=random_task", "sac.pcgrad=random_task", "training.epochs=1", "env.num_test_tasks=1"]
+    run(tmp_path / "whole", *names)
+    run(tmp_path / "parts", *names, stop_after=12)  # on the way through SAC's steps
+    assert run(tmp_path / "parts", *names, resume=True).sac.steps == 7
+    assert same(learned(tmp_path / "parts"), learned(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("hard_tasks", ["behind", "worst"])
+def test_hard_tasks_go_to_collection_and_relabelling(tmp_path: Path, hard_tasks: str) -> None:
+    names = ["training.hard_task_share=1", f"training.hard_tasks={hard_tasks}", "training.exploration_episodes=3"]
+    trainer = run(tmp_path, *names, "training.relabel_share=0.5", "training.relabel_episodes=5")
+    shares = trainer.relabeller.base_task_shares
+    assert np.ptp(shares) > 0.0 and shares is trainer.sampler.base_task_shares
+
+
 def test_the_point_robot_learns(tmp_path: Path) -> None:
     config: Config = load_config("point_robot", ["training.epochs=6", "training.evaluate_every=6"])
     collector = LocalCollector(config.env, num_threads=1)
@@ -161,3 +188,18 @@ def test_the_point_robot_learns(tmp_path: Path) -> None:
     returns = read_progress(tmp_path / "progress.csv")["test_return"]
     assert returns[0] < -14.0  # standing still
     assert returns[-1] > -13.0
+
+
+@pytest.mark.parametrize("name", ["ant_goal", "hopper_rand_params"])
+def test_other_robots_train_and_end_with_a_report(name: str, tmp_path: Path) -> None:
+    """Vectors, a floating base and impacts; dynamics, and episodes that end early."""
+    short = ["env.episode_steps=30", "training.task_change_steps=10", "training.fast=false", "sac.steps_per_epoch=3"]
+    config = load_config(name, [*TINY, *short, "inference.sequence_length=16"])
+    with closing(LocalCollector(config.env, num_threads=1)) as collector:
+        trainer = Trainer(config, tmp_path, collector=collector, progress=make_progress(io.StringIO()))
+        assert trainer.run()
+        results = run_report.report_run(tmp_path, collector)
+    assert np.isfinite(results.test.returns).all() and results.test.parameter.any() and results.changes is not None
+    ended = trainer.replay.terminated.any(dim=1)
+    assert ended.any() == (trainer.replay.length < 30).any() == (name == "hopper_rand_params")
+    assert (tmp_path / run_report.REPORT).stat().st_size > 10_000

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bundles import tiny_bundle
+from matplotlib.figure import Figure
 from matplotlib.path import Path as Polygon
 from mujoco_picture import ACROSS, POSTURE, UP, mujoco_picture, overlap
 from PIL import Image
 
+import envs
 import tigr_core.cli
+from envs.ant import Ant
 from envs.half_cheetah import BASE_TASKS, HalfCheetah
 from tigr_core import evaluation, run_report, video
 from tigr_core.bundle import Bundle
@@ -22,7 +26,7 @@ from tigr_core.collector import LocalCollector
 from tigr_core.colours import base_task_colour
 from tigr_core.config import EnvConfig
 from tigr_core.rollout import Episodes
-from tigr_core.scene import outline
+from tigr_core.scene import Scene, outline
 from tigr_core.targets import ARROW_M_PER_M_S, X, target_strokes, value_strokes
 
 CENTRE = np.array([2.0, 0.0, 0.7])
@@ -47,7 +51,7 @@ def test_an_angle_ends_where_the_nose_should_be() -> None:
     np.testing.assert_allclose(arc[-1][[0, 1]], CENTRE[:2], atol=1e-12)
     assert arc[-1][2] < CENTRE[2], "a positive pitch turns the nose down"
     np.testing.assert_allclose(spoke[[0, -1]], [CENTRE, arc[-1]])
-    assert not value_strokes(TASKS["stand_front"], 0.3, CENTRE), "the robot itself shows its angle"
+    assert not value_strokes(TASKS["stand_front"], (1.0,), 0.3, CENTRE), "the robot itself shows its angle"
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -55,7 +59,7 @@ def test_every_base_task_is_drawn_even_at_rest(name: str) -> None:
     task = TASKS[name]
     assert all(np.isfinite(stroke).all() for stroke in target_strokes(task, (task.high,), CENTRE))
     assert target_strokes(task, (task.high,), CENTRE)
-    assert all(np.isfinite(stroke).all() for stroke in value_strokes(task, 0.0, CENTRE))
+    assert all(np.isfinite(stroke).all() for stroke in value_strokes(task, (task.high,), 0.0, CENTRE))
 
 
 def test_an_outline_lies_its_radius_around_the_line() -> None:
@@ -63,6 +67,25 @@ def test_an_outline_lies_its_radius_around_the_line() -> None:
     along = shape @ np.array([0.6, 0.8])
     beside = np.abs(shape @ np.array([-0.8, 0.6]))
     assert (along.min(), along.max(), beside.max()) == pytest.approx((-0.5, 5.5, 0.5))
+
+
+def test_the_ground_passes_below_a_robot_that_is_seen_from_above_and_aside() -> None:
+    robot = Ant()
+    start = robot.joint_positions(robot.initial_state(np.random.default_rng(0))[None])[0]
+    pictures = []
+    for place in (np.zeros(2), np.array([30.0, -40.0])):
+        axes = Figure(figsize=(4, 2)).add_axes((0, 0, 1, 1))
+        capsules = robot.capsules(np.concatenate([place, start[2:]]))
+        Scene(axes, robot.view).show(capsules, [], [], (0.0, 0.0, 0.0))
+        bodies, ground = (collection.get_paths() for collection in axes.collections[2:])
+        edges = np.array([*axes.get_xlim(), *axes.get_ylim()]) - np.repeat(np.append(place, 0) @ robot.view.axes.T, 2)
+        lines = np.array([path.vertices for path in ground])
+        along = np.abs(np.linalg.solve(robot.view.axes[:, :2], lines.reshape(-1, 2).T)).round(9) % 1.0
+        assert not along.any(), "lines are at whole metres of the ground"
+        pictures.append((edges, len(bodies)))
+    robot.close()
+    np.testing.assert_allclose(pictures[0][0], pictures[1][0], atol=1e-9)
+    assert pictures[0][1] == 13
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +130,18 @@ def test_a_gif_plays_at_the_robots_speed(bundle: Bundle, record: Episodes, tmp_p
     with Image.open(tmp_path / "deep" / "a.gif") as picture:
         assert getattr(picture, "n_frames", 0) == 4
         assert picture.info["duration"] == pytest.approx(1e3 * bundle.robot.control_dt)
+
+
+def test_a_gif_has_the_colour_of_every_base_task_however_little_of_it(
+    bundle: Bundle, record: Episodes, tmp_path: Path
+) -> None:
+    tasks = envs.task_set("tigr/HalfCheetah-v0")
+    info = bundle.info.model_copy(update={"base_tasks": list(tasks.names)})
+    labelled = replace(record, base_task=np.full_like(record.base_task, tasks.names.index("velocity_forward")))
+    video.write_video(tmp_path / "a.gif", labelled, [0], info, tasks)
+    with Image.open(tmp_path / "a.gif") as picture:
+        frame = np.asarray(picture.convert("RGB"))
+    assert min(pixels(frame, base_task_colour(i)) for i in range(len(tasks))) > 30, "in the legend, at least"
 
 
 def test_an_mp4_has_every_step(bundle: Bundle, record: Episodes, tmp_path: Path) -> None:

@@ -138,6 +138,11 @@ def recovery_steps(episodes: Episodes, component_to_task: np.ndarray, hold: int 
     return np.array(steps)
 
 
+def median_steps(steps: np.ndarray) -> float:
+    """Return the median of `recovery_steps`, [n]: inf if half of them or more are never, nan without any."""
+    return float(np.median(np.where(np.isnan(steps), np.inf, steps))) if len(steps) else np.nan
+
+
 def following_steps(episodes: Episodes, wanted: np.ndarray, hold: int = 10) -> np.ndarray:
     """Transitions under the new task before `hold` in a row whose mean reward is at least `wanted` [B] of it.
 

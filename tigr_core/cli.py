@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from contextlib import closing
@@ -16,11 +17,13 @@ from rich.table import Column, Table
 from rich.text import Text
 
 import envs
-from tigr_core import evaluation, recording_commands, run_report
+from tigr_core import evaluation, recording_commands, reference_commands, reference_showcase, run_report
 from tigr_core.bundle import Bundle, load_bundle
 from tigr_core.config import Config, config_folder, load_config, shipped_configs
 from tigr_core.errors import UserError
 from tigr_core.progress import make_progress
+from tigr_core.reference_config import is_reference, read_reference
+from tigr_core.reference_notes import notes_table
 from tigr_core.run import RunOptions, make_collector, open_run
 from tigr_core.run_log import PROGRESS_FILE, read_progress
 from tigr_core.stop import Stop
@@ -64,7 +67,11 @@ class StopRequest:
 @app.command()
 def train(
     config: Annotated[
-        str, typer.Argument(help="Name of a shipped configuration (see `tigr configs`) or a YAML file.")
+        str,
+        typer.Argument(
+            help="Name of a shipped configuration (see `tigr configs`), a YAML file, or a JSON file "
+            "of TIGR's reference implementation (docs/reference.md)."
+        ),
     ] = "quick",
     set_: Annotated[
         list[str] | None,
@@ -73,13 +80,18 @@ def train(
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder.")] = None,
     device: Annotated[str, typer.Option(help="Where to learn: cpu, cuda or auto.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Collect in this many Ray processes; 0: in this process.")] = 0,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="auto|HOST:PORT", help="Collect on this Ray cluster, with --workers N.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the configuration's.")] = None,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where run folders are made: DIR/<env>/<run>.")] = Path(
         "output"
     ),
 ) -> None:
     """Train, write a run folder and end with a report. Ctrl-C stops after the current step and keeps the work."""
-    options = RunOptions(config, tuple(set_ or []), seed, resume, output, device, workers)
+    if resume is None and _show_as_asked(config, [*(set_ or []), *(["--seed"] if seed is not None else [])], output):
+        return
+    options = RunOptions(config, tuple(set_ or []), seed, resume, output, device, workers, ray_address)
     with make_progress() as progress, open_run(options, progress=progress, stop=StopRequest()) as run:
         complete = run.trainer.run()
         progress.close()
@@ -89,6 +101,25 @@ def train(
         print(f"report   {run.folder / run_report.REPORT}\nbundle   {run.folder / BEST}")
     else:
         print(f"stopped and saved; go on with:  tigr train --resume {run.folder}")
+
+
+def _show_as_asked(config: str, changes: list[str], output: Path) -> bool:
+    """Do what a configuration of the reference asks for instead of training; return whether it does."""
+    reference = read_reference(Path(config)) if is_reference(config) else None
+    if reference is None or reference.showcase is None:
+        return False
+    if changes:
+        raise UserError(
+            f"{config} asks for {reference.showcase}, with {', '.join(changes)}",
+            expected="no settings: the run that is shown has its own",
+            fix="leave them out",
+        )
+    Console().print(notes_table(reference))
+    base = Path(reference.values["util_params.base_log_dir"])
+    results, folder = reference_showcase.show(reference, base if output == RunOptions.output else output)
+    _show_results(results, {})
+    print(f"results  {folder}")
+    return True
 
 
 @app.command("eval")
@@ -114,7 +145,7 @@ def evaluate(
     bundle = load_bundle(run_or_bundle / BEST if run_or_bundle.is_dir() else run_or_bundle)
     config = run_report.config_of(bundle)
     chosen = _parse_tasks(tasks, config) if tasks else evaluation.split_tasks(config)[1]
-    with closing(make_collector(config.env, 0)) as collector:
+    with closing(make_collector(config.env)) as collector:
         results = run_report.evaluate_tasks(bundle, collector, config, chosen * episodes, changes=non_stationary)
     curves = read_progress(folder / PROGRESS_FILE) if (folder / PROGRESS_FILE).is_file() else {}
     _show_results(results, {})
@@ -158,9 +189,11 @@ def _show_results(results: run_report.Results, progress: dict[str, list[float]])
     accuracy = [f"{headline[k]:.3f} at step {k.split('/')[1]}" for k in headline if k.startswith("component_accuracy/")]
     console.print(f"component accuracy   {', '.join(accuracy)}", highlight=False, soft_wrap=True)
     if "recovery_steps_median" in headline:
+        median = headline["recovery_steps_median"]
+        again = "never right again" if math.isinf(median) else f"right again after {median:.0f} steps"
         console.print(
-            f"after a change of base task   right again after {headline['recovery_steps_median']:.0f} steps (median of "
-            f"{headline['task_changes']:.0f} changes), within 20 steps in {headline['recovered_within_20_steps']:.0%}",
+            f"after a change of base task   {again} (median of {headline['task_changes']:.0f} changes), "
+            f"within 20 steps in {headline['recovered_within_20_steps']:.0%}",
             highlight=False,
             soft_wrap=True,
         )
@@ -169,6 +202,8 @@ def _show_results(results: run_report.Results, progress: dict[str, list[float]])
 app.command()(recording_commands.replay)
 app.command()(recording_commands.report)
 app.command()(recording_commands.import_bag)
+app.command()(reference_commands.import_weights)
+app.add_typer(reference_commands.config_app, name="config")
 
 
 @app.command()

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -36,7 +37,6 @@ class Request:
     task_change: dict[str, Any] | None = None  # see `envs.tasks`: the task changes on the way
     episode_steps: int | None = None
     told_share: float = 0.0  # of the tasks, the first ones: the policy is told them
-    burst_share: float = 0.0  # of the tasks, any: with `Bursts`
 
 
 class Collector(Protocol):
@@ -45,8 +45,14 @@ class Collector(Protocol):
     def collect(self, model: TaskInferenceModel, request: Request) -> Episodes:
         """Run one episode of every task of the request, in its order; raises `Interrupted` when told to stop."""
 
+    def begin(self, model: TaskInferenceModel, request: Request) -> Callable[[], Episodes]:
+        """Begin to collect and return at once; the call that is returned waits for what `collect` would return.
+
+        The model must not change before it does.
+        """
+
     def close(self) -> None:
-        """Release environments and processes."""
+        """Release environments and processes; what has begun is given up."""
 
 
 MIN_SHARE = 16  # tasks for which a thread of their own pays
@@ -57,23 +63,36 @@ class LocalCollector:
 
     While one share's physics run, another's networks do. Environments are kept for the next call of the same size. The
     number of threads changes results through the exploration noise (see `split_request`) and in the last digits.
+    What has begun (`begin`) runs in a thread of its own; one request is collected at a time.
     """
 
     def __init__(self, env: EnvConfig, *, num_threads: int, stop: AskStop = never) -> None:
         self.env, self.num_threads, self.stop = env, num_threads, stop
-        self._failed = False
+        self._failed = self._closed = False
+        self._one_request = threading.Lock()
         self._shares = [_ShareCollector(env, self._stop_share) for _ in range(num_threads)]
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="collect")
+        self._begun = ThreadPoolExecutor(
+            1, "collect ahead", initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
+        )
 
     def _stop_share(self) -> int:
-        return Stop.AT_ONCE if self._failed else self.stop()
+        return Stop.AT_ONCE if self._failed or self._closed else self.stop()
+
+    def begin(self, model: TaskInferenceModel, request: Request) -> Callable[[], Episodes]:
+        """Begin to collect in a thread of its own."""
+        return self._begun.submit(self.collect, model, request).result
 
     def collect(self, model: TaskInferenceModel, request: Request) -> Episodes:
         """Run one episode of every task with a model on the CPU."""
+        with self._one_request:
+            return self._collect(model, request)
+
+    def _collect(self, model: TaskInferenceModel, request: Request) -> Episodes:
         shares = split_request(request, min(self.num_threads, -(-len(request.tasks) // MIN_SHARE)))
+        self._failed = False
         if len(shares) == 1:
             return self._shares[0].collect(model, request)
-        self._failed = False
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # each share's networks stay on its thread
         try:
@@ -98,6 +117,8 @@ class LocalCollector:
 
     def close(self) -> None:
         """Close the environments and end the threads."""
+        self._closed = True
+        self._begun.shutdown(cancel_futures=True)
         self._pool.shutdown()
         for share in self._shares:
             share.close()
@@ -137,16 +158,11 @@ class _ShareCollector:
         recorder = _Recorder(env, controller)
         generator = None if request.noise_seed is None else torch.Generator().manual_seed(request.noise_seed)
         rng = np.random.default_rng(request.noise_seed)
-        bursts = (
-            Bursts(request.burst_share, (env.num_envs, model.action_dim), rng) if request.burst_share > 0.0 else None
-        )
         obs, _ = env.reset(seed=list(request.seeds), options={"tasks": list(request.tasks)})
         for step in range(env.episode_steps):
             give_way(self.stop)
             recorder.before(step, obs)
             action = controller.act(obs, generator)
-            if bursts is not None:
-                action = bursts.mixed_into(action)
             if request.random_actions:
                 action = rng.uniform(-1.0, 1.0, action.shape).astype(np.float32)
             stepped_tasks = env.tasks
@@ -176,30 +192,6 @@ class _ShareCollector:
         for env in self._envs.values():
             env.close()
         self._envs.clear()
-
-
-class Bursts:
-    """Now and then a stretch of full effort, one way or the other, in some of N episodes.
-
-    Takes a robot where a policy with noise of its own does not go: a half-cheetah turns over.
-    """
-
-    CHANCE, STEPS, HOLD = 0.02, 40, 2  # of a beginning at a step; how long; steps until other directions are drawn
-
-    def __init__(self, share: float, shape: tuple[int, int], rng: np.random.Generator) -> None:
-        self._rng, self._chance = rng, self.CHANCE * (rng.random(shape[0]) < share)
-        self._left = np.zeros(shape[0], dtype=np.int64)
-        self._effort = np.zeros(shape, dtype=np.float32)
-
-    def mixed_into(self, action: np.ndarray) -> np.ndarray:
-        """Return actions ``[N, A]``, those of episodes in a burst replaced."""
-        begins = (self._left == 0) & (self._rng.random(len(action)) < self._chance)
-        self._left[begins] = self.STEPS
-        new = (self._left > 0) & (self._left % self.HOLD == 0)
-        self._effort[new] = self._rng.choice(np.array([-1.0, 1.0], np.float32), (int(new.sum()), action.shape[1]))
-        mixed = np.where((self._left > 0)[:, None], self._effort, action)
-        self._left = np.maximum(self._left - 1, 0)
-        return mixed
 
 
 def _codes(task_set: TaskSet, tasks: Sequence[Task], latent_dim: int) -> torch.Tensor:

@@ -7,11 +7,12 @@ import numpy as np
 
 Colour = tuple[float, float, float]
 
-# Okabe and Ito's palette for colour-blind readers (2008) with black replaced by grey and yellow darkened, so
-# that lines stand out on white and on black; then further muted colours, in the manner of Paul Tol's.
+# Okabe and Ito's palette for colour-blind readers (2008) without its black and its yellow, which do not show on black
+# and on white. Those after it were searched: of all colours of middle lightness the farthest from the ones before,
+# from the grey of robots and from black, to whichever eye they look nearest.
 _PALETTE = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A500", "#7F7F7F"),
-    *("#882255", "#44AA99", "#6A5ACD", "#999933", "#AA4466"),
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#8A2BE2", "#74471F", "#B4B469", "#9687FF", "#E11E4B", "#5A00FF", "#D2A5A5"),
 )
 
 

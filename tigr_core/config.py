@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
+PCGradGroups = Literal["true_task", "most_likely_task", "random_task"]
 
 
 class Section(BaseModel):
@@ -47,9 +49,12 @@ class ModelConfig(Section):
 
     method: Literal["tigr", "pearl"] = "tigr"  # how the task is inferred; the other is for comparison (pearl.py)
     context: Literal["stream", "window"] = "stream"
+    encoder: Literal["gru", "mlp", "conv", "transformer"] = "gru"  # all but gru need a `window` (window_encoder.py)
+    timestep_combination: Literal["multiplication", "network", "none"] = "multiplication"  # of all but gru
     context_length: Positive = 64  # transitions a `window` sees; `stream` carries the GRU state without limit
     num_components: Positive = 8
     latent_dim: Positive = 8
+    own_next_obs_statistics: bool = False  # to normalise next observations; else those of observations (method.md)
     encoder_width: Annotated[float, Field(gt=0)] = 5.0  # hidden size of the GRU per input of a time step
     decoder_width: Annotated[float, Field(gt=0)] = 5.0  # hidden size of the decoders per input
     policy_hidden: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] = (300, 300, 300)
@@ -76,6 +81,8 @@ class InferenceConfig(Section):
         0.0  # above 0: pulls z to a fixed place for each known task (not in the paper; see task_code.py)
     )
     rebalance_every: Positive = 50
+    pcgrad: PCGradGroups | None = None  # groups of a batch whose gradients are kept from opposing each other
+    early_stopping_steps: Count = 0  # above 0: ends an epoch so long after its lowest validation loss
     validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
 
 
@@ -92,6 +99,8 @@ class SACConfig(Section):
     actor_every: Positive = 1  # critic steps for one actor step
     critic_sees_task: bool = False  # critics are told the task, the actor is not (not in the paper; see sac_learner.py)
     told_share: Share = 0.0  # of transitions on which the actor, too, is told (not in the paper)
+    pcgrad: PCGradGroups | None = None  # as for inference (pcgrad.py)
+    control_cost_warmup: Count = 0  # steps over which control comes to cost what it does (not in the paper)
     temperature: Annotated[float, Field(gt=0.0)] = 0.2
     learn_temperature: bool = False
     min_temperature: Weight = 0.0
@@ -106,16 +115,21 @@ class TrainingConfig(Section):
     tasks_per_epoch: Positive = 80  # one episode each
     exploration_episodes: Count = 0  # per train task, uniformly random actions, before the first epoch
     replay_capacity: Positive = 10_000_000  # transitions
+    replay_sampling: Literal["even", "linear"] = "even"  # linear: new episodes up to nine times as often as old ones
     told_share: Share = 0.0  # of episodes collected with the task told; 1: evaluated so, too, and nothing is inferred
-    burst_share: Share = 0.0  # of episodes collected with bursts of full effort, to get about (collector.py)
+    hard_task_share: Share = 0.0  # of tasks drawn by what `hard_tasks` says, not evenly (task_sampling.py)
+    hard_tasks: Literal["behind", "worst", "best"] = "behind"  # by returns of base tasks; by how those of tasks grow
     relabel_share: Share = 0.0  # of old episodes that pose as another task's
     relabel_episodes: Positive = 2000  # drawn anew each epoch
     relabel_candidates: Positive = 1  # parameters drawn for every other such episode, the best of which it is given
+    relabel_best_task: bool = False  # such an episode is given the base task it is best at; else any
     relabel_worst_reward: float = -4.0  # per step; tasks with worse ones are not given (relabelling.py)
     evaluate_every: Positive = 10
     checkpoint_every: Positive = 10
+    asynchronous: bool = False  # an epoch's episodes are collected during the one before, by older weights (ahead.py)
     fast: bool = False  # compiled regions with bfloat16 products: other last digits (fast.py); needs a C++ compiler
     task_change_steps: Positive = 100  # in the non-stationary evaluation of the report
+    reference_output: bool = False  # progress.csv and TensorBoard in the reference's names, too (reference_output.py)
 
 
 class Config(Section):
@@ -143,6 +157,12 @@ class Config(Section):
             wrong.append(
                 f"sac.min_temperature {self.sac.min_temperature} is above sac.temperature {self.sac.temperature}"
             )
+        if self.model.encoder != "gru" and self.model.context != "window":
+            wrong.append(f"model.encoder {self.model.encoder} needs model.context window")
+        if self.model.timestep_combination == "none" and self.model.encoder != "mlp":
+            wrong.append(f"model.timestep_combination none needs model.encoder mlp, found {self.model.encoder}")
+        if self.training.fast and (self.inference.pcgrad or self.sac.pcgrad):
+            wrong.append("training.fast is true; inference.pcgrad and sac.pcgrad need false")
         if self.model.method == "pearl":
             wrong += self._unfit_for_pearl()
         if wrong:
@@ -152,11 +172,14 @@ class Config(Section):
     def _unfit_for_pearl(self) -> list[str]:
         wanted = {
             "model.num_components": (self.model.num_components, 1),
+            "model.encoder": (self.model.encoder, "gru"),
             "inference.steps_per_epoch": (self.inference.steps_per_epoch, 0),
             "inference.first_epoch_steps": (self.inference.first_epoch_steps, 0),
+            "sac.pcgrad": (self.sac.pcgrad, None),
             "sac.critic_sees_task": (self.sac.critic_sees_task, False),
             "sac.told_share": (self.sac.told_share, 0.0),
             "training.told_share": (self.training.told_share, 0.0),
+            "training.replay_sampling": (self.training.replay_sampling, "even"),
         }
         return [
             f"{key} is {found}; model.method pearl needs {right}"
@@ -233,7 +256,7 @@ def find_config(name: str) -> Path:
         return shipped[name]
     raise UserError(
         f"no configuration '{name}'{nearest(name, shipped)}",
-        expected=f"a YAML file or one of {', '.join(shipped)}",
+        expected=f"a YAML file, a JSON file of the reference, or one of {', '.join(shipped)}",
         fix="run `tigr configs` to see them all",
     )
 
@@ -281,12 +304,15 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     data[last] = parse_yaml(value, f"--set {override}")
 
 
-def make_config(data: dict[str, Any], origin: str) -> Config:
-    """Check a nested mapping and return the `Config`; all mistakes are listed in one `UserError`."""
+def make_config(data: dict[str, Any], origin: str, names: Mapping[str, str] | None = None) -> Config:
+    """Check a nested mapping and return the `Config`; all mistakes are listed in one `UserError`.
+
+    `names` says what keys are called in the message, where their names are not the user's.
+    """
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        problems = [_explain(dict(e)) for e in error.errors()]
+        problems = [_explain(dict(e), names or {}) for e in error.errors()]
     lines = "\n  ".join(problems)
     raise UserError(
         f"{origin} has {len(problems)} mistake(s):\n  {lines}",
@@ -295,9 +321,9 @@ def make_config(data: dict[str, Any], origin: str) -> Config:
     )
 
 
-def _explain(error: dict[str, Any]) -> str:
+def _explain(error: dict[str, Any], names: Mapping[str, str]) -> str:
     path = [str(p) for p in error["loc"]]
-    key = ".".join(path) or "configuration"
+    key = names.get(".".join(path[:2]), ".".join(path) or "configuration")
     if error["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
         return f"{key}: unknown key{nearest(path[-1], known)}; known here: {', '.join(known)}"

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from envs import task_set
+from envs.spec import RobotSpec
 from envs.tasks import Task, TaskSet
 from tigr_core import analysis
+from tigr_core.bundle import BundleInfo, Source
 from tigr_core.collector import Collector, Request
 from tigr_core.config import Config, EnvConfig
 from tigr_core.errors import UserError
@@ -47,10 +49,21 @@ def evaluate(
     task_change: dict[str, Any] | None = None,
     episode_steps: int | None = None,
     told: bool = False,
+    explore: bool = False,
 ) -> Episodes:
-    """Run one episode of each task; environment seeds follow from `seed` and the place in `tasks`."""
+    """Run one episode of each task; environment seeds follow from `seed` and the place in `tasks`.
+
+    Actions are the most likely ones, or with `explore` drawn from the policy.
+    """
     seeds = np.random.SeedSequence([seed, 2]).generate_state(len(tasks)).tolist()
-    request = Request(tasks, seeds, task_change=task_change, episode_steps=episode_steps, told_share=float(told))
+    request = Request(
+        tasks,
+        seeds,
+        noise_seed=seed if explore else None,
+        task_change=task_change,
+        episode_steps=episode_steps,
+        told_share=float(told),
+    )
     return collector.collect(model, request)
 
 
@@ -87,6 +100,23 @@ def summary_columns(names: Sequence[str], episode_steps: int) -> list[str]:
     """Return the keys of `summarise`."""
     steps = [s for s in ACCURACY_STEPS if s <= episode_steps]
     return ["test_return", *(f"test_return/{n}" for n in names), *(f"component_accuracy/{s}" for s in steps)]
+
+
+def bundle_info(config: Config, robot: RobotSpec, train: Episodes, labels: np.ndarray, source: Source) -> BundleInfo:
+    """Describe a bundle of a model by what it did on the training tasks; `labels` are those of its components."""
+    centre, basis = latent_axes(train)
+    tasks = tasks_of(config.env)
+    return BundleInfo(
+        env_id=config.env.id,
+        robot=robot.to_dict(),
+        base_tasks=list(tasks.names),
+        task_units=[task.unit for task in tasks.base_tasks],
+        component_to_task=labels.tolist(),
+        model=config.model,
+        latent_centre=centre.tolist(),
+        latent_basis=basis.tolist(),
+        source=source,
+    )
 
 
 def latent_axes(episodes: Episodes) -> tuple[np.ndarray, np.ndarray]:

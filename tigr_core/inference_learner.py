@@ -22,8 +22,10 @@ from torch.nn import functional as F
 from envs.tasks import TaskSet
 from tigr_core.chunked import sum_chunks
 from tigr_core.config import InferenceConfig
+from tigr_core.early_stopping import EarlyStopping
 from tigr_core.fast import fast_hidden_sequence, with_bfloat16
 from tigr_core.model import TaskInferenceModel
+from tigr_core.pcgrad import descend, groups_of, masks_of
 from tigr_core.replay import Context, ReplayBuffer
 from tigr_core.task_code import TaskCode
 
@@ -35,7 +37,7 @@ DECODED_AT_ONCE = 4096  # transitions on a CPU: what the decoder's layers pass o
 class Targets(NamedTuple):
     """B contexts as the encoder has read them, and what the decoder has to say of each."""
 
-    hidden: Tensor  # [B, H] state of the GRU
+    hidden: Tensor  # [B, ...] what the encoder read, for its `posterior`
     decoded: Tensor  # [B, M, X] normalised transitions to reconstruct
     weight: Tensor  # [B, M] of each, sums to 1 over M
     base_task: Tensor  # [B] int64
@@ -61,12 +63,14 @@ class InferenceLearner:
             self.task_code = TaskCode(tasks, model.config.latent_dim, model.normaliser.mean.device)
         self.state_weight = self.reward_weight = INITIAL_RECONSTRUCTION_WEIGHT
         self.steps = 0
+        self.early_stopping = EarlyStopping(config.early_stopping_steps)
         self._terms = self.terms
         self._fast_hidden_sequence: Callable[..., Tensor] | None = None
         if fast:
             device = model.normaliser.mean.device
             self._terms = with_bfloat16(self.terms, device)
-            self._fast_hidden_sequence = fast_hidden_sequence(model.encoder, device)
+            if model.config.context == "stream":
+                self._fast_hidden_sequence = fast_hidden_sequence(model.encoder, device)
         self._streams: Tensor | None = None  # GRU states at which endless training streams have arrived, [B // 2, H]
         groups = [
             {"params": list(model.encoder.parameters()), "lr": config.encoder_learning_rate},
@@ -76,9 +80,12 @@ class InferenceLearner:
 
     def step(self, replay: ReplayBuffer) -> dict[str, Tensor]:
         """Do one optimisation step; every `rebalance_every` steps measure validation losses and re-balance."""
-        loss, metrics = self.loss(replay)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        if self.config.pcgrad is None:
+            loss, metrics = self.loss(replay)
+            loss.backward()
+        else:
+            metrics = self._descend_by_groups(replay)
         self.optimiser.step()
         self.steps += 1
         if self.steps % self.config.rebalance_every == 0:
@@ -87,25 +94,54 @@ class InferenceLearner:
 
     @torch.no_grad()
     def _rebalance(self, replay: ReplayBuffer) -> dict[str, Tensor]:
-        """Weigh each reconstruction by 1 - its share of the validation loss: the larger must not drown the other."""
+        """Weigh each reconstruction by 1 - its share of the validation loss: the larger must not drown the other.
+
+        The sum of both, whose weights do not change, tells whether to stop early.
+        """
         _, metrics = self.loss(replay, validation=True)
         state, reward = float(metrics["state"]), float(metrics["reward"])
         total = state + reward
         if total > 0.0:
             self.state_weight, self.reward_weight = 1.0 - state / total, 1.0 - reward / total
+        self.early_stopping.update(self.steps, total)
         return {"validation_state": metrics["state"], "validation_reward": metrics["reward"]}
 
     def loss(self, replay: ReplayBuffer, *, validation: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss on a fresh batch of contexts and its terms."""
+        return self._loss_of(*self._draw(replay, validation))
+
+    def _draw(self, replay: ReplayBuffer, validation: bool) -> tuple[Targets, Tensor]:
+        """Draw a batch of contexts, and the noise ``[B, K, L]`` of its latents."""
         draw = self._draw_windows if self.model.config.context == "window" else self._draw_sequences
         targets = draw(replay, validation)
         components, latent_dim = self.model.config.num_components, self.model.config.latent_dim
         noise = torch.randn(
             (len(targets.hidden), components, latent_dim), generator=self.generator, device=targets.hidden.device
         )
+        return targets, noise
+
+    def _loss_of(self, targets: Targets, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         terms = self._terms(targets, noise)
         loss = sum((self._weights[name] * value for name, value in terms.items()), start=noise.new_zeros(()))
         return loss, {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
+
+    def _descend_by_groups(self, replay: ReplayBuffer) -> dict[str, Tensor]:
+        """Set the gradients by PCGrad; return the terms of the loss of the whole batch."""
+        assert self.config.pcgrad is not None
+        targets, noise = self._draw(replay, validation=False)
+        posterior = self.model.encoder.posterior
+        group = groups_of(
+            self.config.pcgrad, targets.base_task, lambda: posterior(targets.hidden).weights.detach(), self.generator
+        )
+        losses: list[Tensor] = []
+        metrics: dict[str, Tensor] = {}
+        for mask in masks_of(group):
+            share = mask.float().mean()
+            loss, terms = self._loss_of(Targets(*(values[mask] for values in targets)), noise[mask])
+            losses.append(share * loss)
+            metrics = {name: metrics.get(name, 0.0) + share * value for name, value in terms.items()}
+        descend(losses, [*self.model.encoder.parameters(), *self.model.decoder.parameters()], self.generator)
+        return metrics
 
     @property
     def _weights(self) -> dict[str, float]:
@@ -230,6 +266,7 @@ class InferenceLearner:
             "weights": [self.state_weight, self.reward_weight],
             "steps": self.steps,
             "streams": self._streams,
+            "early_stopping": self.early_stopping.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -237,5 +274,6 @@ class InferenceLearner:
         self.optimiser.load_state_dict(state["optimiser"])
         self.state_weight, self.reward_weight = state["weights"]
         self.steps = int(state["steps"])
+        self.early_stopping.load_state_dict(state["early_stopping"])
         streams = state["streams"]
         self._streams = None if streams is None else streams.to(self.model.normaliser.mean.device)

@@ -13,6 +13,7 @@ from tigr_core.decoder import Decoder
 from tigr_core.encoder import Encoder
 from tigr_core.normaliser import Normaliser
 from tigr_core.pearl_encoder import PearlEncoder
+from tigr_core.window_encoder import WindowEncoder
 
 
 class TaskInferenceModel(nn.Module):
@@ -21,7 +22,7 @@ class TaskInferenceModel(nn.Module):
     def __init__(self, config: ModelConfig, obs_dim: int, action_dim: int) -> None:
         super().__init__()
         self.config, self.obs_dim, self.action_dim = config, obs_dim, action_dim
-        self.normaliser = Normaliser(obs_dim, action_dim)
+        self.normaliser = Normaliser(obs_dim, action_dim, own_next_obs=config.own_next_obs_statistics)
         self.encoder = self._encoder()
         self.decoder = Decoder(obs_dim, action_dim, config.latent_dim, width=config.decoder_width)
         self.actor = Actor(obs_dim, config.latent_dim, action_dim, config.policy_hidden)
@@ -30,6 +31,16 @@ class TaskInferenceModel(nn.Module):
         config, transition_dim = self.config, self.normaliser.transition_dim
         if config.method == "pearl":
             return PearlEncoder(transition_dim, config.latent_dim)
+        if config.encoder != "gru":
+            return WindowEncoder(
+                transition_dim,
+                config.num_components,
+                config.latent_dim,
+                kind=config.encoder,
+                combination=config.timestep_combination,
+                width=config.encoder_width,
+                context_length=config.context_length,
+            )
         return Encoder(
             transition_dim,
             config.num_components,

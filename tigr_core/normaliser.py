@@ -14,30 +14,37 @@ STD_EPSILON = 1e-6  # the one floor of a standard deviation: constant entries ma
 class Normaliser(nn.Module):
     """Normalises the parts of a transition: observation, action and reward.
 
-    Next observations share the statistics of observations. Statistics are float64 and merge exactly (Chan et al. 1979),
-    so that many small updates give the numbers of one large update.
+    Next observations share the statistics of observations, or have their own, which come last. Statistics are float64
+    and merge exactly (Chan et al. 1979), so that many small updates give the numbers of one large update.
     """
 
     count: Tensor
     mean: Tensor
     var: Tensor
 
-    def __init__(self, obs_dim: int, action_dim: int) -> None:
+    def __init__(self, obs_dim: int, action_dim: int, *, own_next_obs: bool = False) -> None:
         super().__init__()
-        self.obs_dim, self.action_dim = obs_dim, action_dim
-        dim = obs_dim + action_dim + 1
+        self.obs_dim, self.action_dim, self.own_next_obs = obs_dim, action_dim, own_next_obs
+        dim = self.transition_dim if own_next_obs else obs_dim + action_dim + 1
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))
         self.register_buffer("var", torch.ones(dim, dtype=torch.float64))
-        self.register_buffer("_shift", torch.zeros(dim + obs_dim), persistent=False)
-        self.register_buffer("_scale", torch.ones(dim + obs_dim), persistent=False)
+        self.register_buffer("_shift", torch.zeros(self.transition_dim), persistent=False)
+        self.register_buffer("_scale", torch.ones(self.transition_dim), persistent=False)
         self._shift: Tensor
         self._scale: Tensor
         self.register_load_state_dict_post_hook(_refresh_after_load)
 
-    def update(self, obs: Tensor, action: Tensor, reward: Tensor) -> None:
-        """Merge the statistics of new transitions: obs ``[N, D]``, action ``[N, A]``, reward ``[N]``."""
-        data = torch.cat([obs, action, reward.unsqueeze(-1)], dim=-1).to(self.mean.device, torch.float64)
+    def update(self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor | None = None) -> None:
+        """Merge the statistics of new transitions: obs ``[N, D]``, action ``[N, A]``, reward ``[N]``.
+
+        Next observations ``[N, D]`` are needed where they have statistics of their own.
+        """
+        parts = [obs, action, reward.unsqueeze(-1)]
+        if self.own_next_obs:
+            assert next_obs is not None
+            parts.append(next_obs)
+        data = torch.cat(parts, dim=-1).to(self.mean.device, torch.float64)
         new = float(data.shape[0])
         total = self.count + new
         delta = data.mean(dim=0) - self.mean
@@ -51,10 +58,13 @@ class Normaliser(nn.Module):
 
     def refresh(self) -> None:
         """Derive the float32 shift and scale that are applied from the statistics."""
-        obs = slice(0, self.obs_dim)
         std = self.var.sqrt().clamp_min(STD_EPSILON)
-        self._shift.copy_(torch.cat([self.mean, self.mean[obs]]))
-        self._scale.copy_(1.0 / torch.cat([std, std[obs]]))
+        self._shift.copy_(self._of_transition(self.mean))
+        self._scale.copy_(1.0 / self._of_transition(std))
+
+    def _of_transition(self, statistics: Tensor) -> Tensor:
+        """Return statistics in the order of x_t."""
+        return statistics if self.own_next_obs else torch.cat([statistics, statistics[: self.obs_dim]])
 
     def transition(self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
         """Return x_t, the encoder's input: normalised (obs, action, reward, next_obs), ``[..., 2 D + A + 1]``."""

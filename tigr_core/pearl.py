@@ -17,7 +17,7 @@ from tigr_core.config import SACConfig
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pearl_encoder import PearlEncoder
 from tigr_core.replay import ReplayBuffer
-from tigr_core.sac_learner import SACLearner, TransitionBatch
+from tigr_core.sac_learner import ControlRefund, SACLearner, TransitionBatch
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,15 @@ class PearlView:
     CONTEXT = 64  # transitions, as many as a `window` sees
     PER_TASK = 32
 
-    def __init__(self, model: TaskInferenceModel, replay: ReplayBuffer, rng: np.random.Generator) -> None:
-        self.model, self.replay, self.rng = model, replay, rng
+    def __init__(
+        self,
+        model: TaskInferenceModel,
+        replay: ReplayBuffer,
+        rng: np.random.Generator,
+        *,
+        refund: ControlRefund | None = None,
+    ) -> None:
+        self.model, self.replay, self.rng, self.refund = model, replay, rng, refund
         task = torch.cat([replay.base_task[:, :1].float(), replay.parameter[:, 0]], dim=1)
         _, number = torch.unique(task, dim=0, return_inverse=True)
         self._episodes = [torch.nonzero(number == n).squeeze(1).cpu().numpy() for n in range(int(number.max()) + 1)]
@@ -43,7 +50,9 @@ class PearlView:
     def sample(self, batch: int, generator: torch.Generator) -> PearlBatch:
         """Draw `batch` transitions of `batch` / 32 tasks, and their contexts."""
         tasks = self.rng.integers(len(self._episodes), size=max(1, batch // self.PER_TASK))
-        obs, action, reward, next_obs, terminated = self._draw(tasks, self.PER_TASK)
+        obs, action, reward, next_obs, terminated, base_task = self._draw(tasks, self.PER_TASK)
+        if self.refund is not None:
+            reward = reward + self.refund(base_task, action)
         normaliser, empty = self.model.normaliser, action.new_zeros((0,))
         transitions = TransitionBatch(
             obs=normaliser.obs(obs).flatten(0, 1),
@@ -59,8 +68,8 @@ class PearlView:
         context = self._draw(tasks, self.CONTEXT)
         return PearlBatch(transitions, normaliser.transition(*context[:4]))
 
-    def _draw(self, tasks: np.ndarray, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Draw obs, action, reward, next_obs, terminated of `count` transitions of each task ``[G, count, ...]``."""
+    def _draw(self, tasks: np.ndarray, count: int) -> tuple[Tensor, ...]:
+        """Draw obs, action, reward, next_obs, terminated, base_task ``[G, count, ...]`` of each task."""
         replay, device = self.replay, self.replay.device
         episode = np.stack([self.rng.choice(self._episodes[task], size=count) for task in tasks])
         step = (self.rng.random(episode.shape) * replay.length.cpu().numpy()[episode]).astype(np.int64)
@@ -71,6 +80,7 @@ class PearlView:
             replay.reward[e, t],
             replay.obs[e, t + 1],
             replay.terminated[e, t].float(),
+            replay.base_task[e, t],
         )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import sys
@@ -14,19 +15,22 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
+from rich.table import Table
 
 from tigr_core.bundle import Bundle
 from tigr_core.rollout import Episodes
 
 REFRESH_S = 0.1
 EPOCHS_FOR_ESTIMATE = 10
+TABLE_WIDTH = 140  # where there is no terminal to ask
 
 
 class Progress:
     """Line-based progress, for log files and pipes: no control characters. Use as a context manager.
 
     The line of an epoch shows throughput within its phase: env steps per second of collection and SAC steps
-    per second of policy learning (columns `time/collect_s` and `time/sac_s` of progress.csv).
+    per second of policy learning (columns `time/collect_s` and `time/sac_s` of progress.csv). Where the next epoch's
+    episodes are collected at the same time (column `collect_staleness`), env steps are told per second of the epoch.
     """
 
     HEADER = "    epoch   steps  collect    train     test  accuracy   env/s  SAC/s  time left"
@@ -57,8 +61,8 @@ class Progress:
             _decimal(row.get("train_return", math.nan), 1).rjust(7),
             _decimal(row.get("test_return", math.nan), 1).rjust(7),
             _decimal(_component_accuracy(row), 2).rjust(8),
-            self._rate(row, "env_steps", "time/collect_s").rjust(6),
-            self._rate(row, "sac_steps", "time/sac_s").rjust(5),
+            self._rate(row, "env_steps", self._collecting_s(row)).rjust(6),
+            self._rate(row, "sac_steps", row.get("time/sac_s", math.nan)).rjust(5),
             duration(self._left_s(done)).rjust(9),
         )
         self._write("  ".join(cells))
@@ -70,6 +74,12 @@ class Progress:
     def message(self, text: str) -> None:
         """Show a line of text."""
         self._write(text)
+
+    def table(self, table: Table) -> None:
+        """Show a table."""
+        text = io.StringIO()
+        Console(file=text, width=TABLE_WIDTH).print(table)
+        self._write("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
     def close(self) -> None:
         """End the display; lines already written stay."""
@@ -85,10 +95,14 @@ class Progress:
     def _write(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
 
-    def _rate(self, row: dict[str, float], counter: str, seconds: str) -> str:
+    def _collecting_s(self, row: dict[str, float]) -> float:
+        if "collect_staleness" in row:
+            return row["wall_s"] - self._previous.get("wall_s", math.nan)
+        return row.get("time/collect_s", math.nan)
+
+    def _rate(self, row: dict[str, float], counter: str, seconds: float) -> str:
         done = row.get(counter, math.nan) - self._previous.get(counter, math.nan)
-        taken = row.get(seconds, math.nan)
-        return _count(done / taken) if taken > 0 else _count(math.nan)
+        return _count(done / seconds) if seconds > 0 else _count(math.nan)
 
     def _left_s(self, done: int) -> float:
         return (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1) * (self._total_epochs - done)
@@ -130,6 +144,9 @@ class LiveProgress(Progress):
         super().epoch(row)
         note = f"{duration(self._left_s(int(row['epoch'])))} left"
         self._bars.update(self._run_bar, completed=row["epoch"], note=note)
+
+    def table(self, table: Table) -> None:
+        self._console.print(table)
 
     def close(self) -> None:
         self._bars.stop()

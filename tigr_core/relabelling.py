@@ -16,6 +16,17 @@ import numpy as np
 
 from envs.task_batch import TaskBatch
 from envs.tasks import TaskSet
+from tigr_core.errors import UserError
+
+
+def check_relabelling(task_set: TaskSet) -> None:
+    """Raise a `UserError` for tasks that change the robot itself: what it did says nothing about another body."""
+    if changing := [base_task.name for base_task in task_set.base_tasks if base_task.form == "dynamics"]:
+        raise UserError(
+            f"training.relabel_share is above 0 for {', '.join(changing)}, whose parameter changes the robot itself",
+            expected="0: an episode cannot pose as one of another body",
+            fix="set training.relabel_share=0",
+        )
 
 
 class Relabelled(NamedTuple):
@@ -24,52 +35,94 @@ class Relabelled(NamedTuple):
     reward: np.ndarray  # [E, T] float32
     base_task: np.ndarray  # [E]
     parameter: np.ndarray  # [E, P]
-    mean_reward: np.ndarray  # [E], -inf where the task must not be given
+    fit: np.ndarray  # [E], mean reward but for control costs; -inf where the task must not be given
 
 
 class Relabeller:
-    """Draws a base task for each episode, and its parameter: for every other episode the best of several drawn.
+    """Draws a task for each episode: for every other one by chance, for the others what they are good examples of.
 
-    Best by mean reward: what the robot did, by chance or under another task, is then an example of how to do a task.
-    The other half shows the encoder what it looks like when a robot does not do its task. A task is not given where
-    some reward would lie below `worst_reward`: that far from a target there is nothing to learn about it, and such
-    rewards would drown all others.
+    The first half shows the encoder what it looks like when a robot does not do its task. The others are given the best
+    of several parameters: of a base task drawn by chance, or, with `best_task`, of the base task in which the episode
+    ranks highest among all that are relabelled, so that what is done seldom is not lost among what is done often. A
+    task is not given where some reward would lie below `worst_reward`: that far from a target there is nothing to learn
+    about it, and such rewards would drown all others.
     """
 
     def __init__(
-        self, task_set: TaskSet, quantity_dims: Mapping[str, int], *, worst_reward: float, candidates: int
+        self,
+        task_set: TaskSet,
+        quantity_dims: Mapping[str, int],
+        *,
+        worst_reward: float,
+        candidates: int,
+        best_task: bool = False,
     ) -> None:
         self.task_set, self.quantity_dims = task_set, quantity_dims
-        self.worst_reward, self.candidates = worst_reward, candidates
+        self.worst_reward, self.candidates, self.best_task = worst_reward, candidates, best_task
+        self.base_task_shares = np.full(len(task_set), 1.0 / len(task_set))  # of the tasks given by chance
 
     def __call__(
         self, quantities: np.ndarray, action: np.ndarray, valid: np.ndarray, rng: np.random.Generator
     ) -> Relabelled:
         """Draw a task for each of E episodes: quantities ``[E, T, Q]``, action ``[E, T, A]``, valid ``[E, T]``."""
-        base_tasks = rng.integers(len(self.task_set), size=len(quantities)).tolist()
+        base_tasks = rng.choice(len(self.task_set), size=len(quantities), p=self.base_task_shares)
+        drawn = self._draw(base_tasks, quantities, action, valid, rng)
+        chosen = np.flatnonzero(rng.random(len(quantities)) < 0.5)
+        if len(chosen) and self.candidates > 1:
+            episodes = (quantities[chosen], action[chosen], valid[chosen], rng)
+            best = self._best_task(*episodes) if self.best_task else self._best_of(base_tasks[chosen], *episodes)
+            for kept, new in zip(drawn, best, strict=True):
+                kept[chosen] = new
+        return drawn
+
+    def _best_task(
+        self, quantities: np.ndarray, action: np.ndarray, valid: np.ndarray, rng: np.random.Generator
+    ) -> Relabelled:
+        found: list[Relabelled] = []
+        ranks = np.empty((len(self.task_set), len(quantities)))
+        for label, rank in enumerate(ranks):
+            found.append(self._best_of(np.full(len(quantities), label), quantities, action, valid, rng))
+            rank[np.lexsort((rng.random(len(quantities)), found[-1].fit))] = np.arange(len(quantities))
+            rank[found[-1].fit == -np.inf] = -np.inf
+        best = found[0]
+        for label, chosen in enumerate(ranks.argmax(axis=0) == np.arange(len(ranks))[:, None]):
+            _take(best, found[label], chosen)
+        return best
+
+    def _best_of(
+        self,
+        base_tasks: np.ndarray,
+        quantities: np.ndarray,
+        action: np.ndarray,
+        valid: np.ndarray,
+        rng: np.random.Generator,
+    ) -> Relabelled:
+        """Return the best of several parameters of each episode's base task."""
         best = self._draw(base_tasks, quantities, action, valid, rng)
-        of_several = rng.random(len(quantities)) < 0.5
         for _ in range(self.candidates - 1):
             other = self._draw(base_tasks, quantities, action, valid, rng)
-            better = np.flatnonzero(of_several & (other.mean_reward > best.mean_reward))
-            for kept, new in zip(best, other, strict=True):
-                kept[better] = new[better]
+            _take(best, other, other.fit > best.fit)
         return best
 
     def _draw(
         self,
-        base_tasks: list[int],
+        base_tasks: np.ndarray,
         quantities: np.ndarray,
         action: np.ndarray,
         valid: np.ndarray,
         rng: np.random.Generator,
     ) -> Relabelled:
         batch = TaskBatch(self.task_set, self.quantity_dims, len(quantities))
-        for member, label in enumerate(base_tasks):
+        for member, label in enumerate(base_tasks.tolist()):
             batch.assign(member, self.task_set.sample_parameter(label, rng))
         # Members come last but one in a TaskBatch: time steps first.
-        tracking = batch.track(quantities.swapaxes(0, 1)).reward
-        reward = (tracking + batch.control_reward(action.swapaxes(0, 1))).T
+        tracking = batch.track(quantities.swapaxes(0, 1)).reward.T
+        reward = tracking + batch.control_reward(action.swapaxes(0, 1)).T
         too_far = ((reward < self.worst_reward) & valid).any(axis=1)
-        mean = np.where(valid, reward, 0.0).sum(axis=1) / valid.sum(axis=1).clip(1)
-        return Relabelled(reward.astype(np.float32), batch.label, batch.parameter, np.where(too_far, -np.inf, mean))
+        fit = np.where(valid, tracking, 0.0).sum(axis=1) / valid.sum(axis=1).clip(1)
+        return Relabelled(reward.astype(np.float32), batch.label, batch.parameter, np.where(too_far, -np.inf, fit))
+
+
+def _take(into: Relabelled, new: Relabelled, where: np.ndarray) -> None:
+    for kept, value in zip(into, new, strict=True):
+        kept[where] = value[where]

@@ -7,6 +7,7 @@ transitions of a `TransitionView`, whose latents are computed once an epoch and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.tasks import Task
 from tigr_core.relabelling import Relabeller
 from tigr_core.rollout import Episodes
 
 LABELS = ("reward", "base_task", "parameter")
 FIELDS = ("obs", "action", "terminated", "length", "is_validation", *LABELS)
 OWN = {name: f"own_{name}" for name in LABELS}  # what an episode had when it came, where it may be relabelled
+LINEAR_ODDS = (0.9, 0.1)  # of the newest and the oldest episode, one over the other
 _RELABEL_CHUNK = 256  # episodes at a time
 
 
@@ -41,7 +44,7 @@ class ReplayBuffer:
     """A ring of whole episodes of at most `episode_steps` transitions; memory grows with what is stored.
 
     Each episode belongs to the training or the validation part for good (`validation_share`). With `relabelled`, the
-    buffer also keeps what `relabel` needs.
+    buffer also keeps what `relabel` needs. Episodes are drawn evenly, or with `linear` by their age.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class ReplayBuffer:
         *,
         validation_share: float = 0.2,
         relabelled: bool = False,
+        linear: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         self.max_episodes = max(1, capacity // episode_steps)
@@ -59,7 +63,7 @@ class ReplayBuffer:
             validation_share,
             torch.device(device),
         )
-        self.relabelled = relabelled
+        self.relabelled, self.linear = relabelled, linear
         self.num_episodes, self.next_slot, self.num_added = 0, 0, 0
         self._store: dict[str, Tensor] = {}
 
@@ -122,8 +126,8 @@ class ReplayBuffer:
         """
         too_far = self._too_far(relabeller.worst_reward)
         chosen = rng.permutation(self.num_episodes)
-        chosen = np.concatenate([chosen[too_far[chosen]], chosen[~too_far[chosen]]])[:count]
-        for slots in np.split(np.sort(chosen), range(_RELABEL_CHUNK, len(chosen), _RELABEL_CHUNK)):
+        chosen = rng.permutation(np.concatenate([chosen[too_far[chosen]], chosen[~too_far[chosen]]])[:count])
+        for slots in np.array_split(chosen, -(-len(chosen) // _RELABEL_CHUNK)):
             for name, own in OWN.items():
                 self._store[name][slots] = self._store[own][slots]
             slots = slots[(rng.random(len(slots)) < share) | too_far[slots]]
@@ -132,12 +136,34 @@ class ReplayBuffer:
             )
             valid = np.arange(self.episode_steps) < length[:, None]
             new = relabeller(quantities, action, valid, rng)
-            use = new.mean_reward > -np.inf
+            use = new.fit > -np.inf
             for name in LABELS:
                 stored, value = self._store[name], torch.from_numpy(getattr(new, name)[use])
                 # One label for an episode holds at each of its steps.
                 per_step = value if name == "reward" else value.unsqueeze(1).expand(-1, *stored.shape[1:])
                 stored[slots[use]] = per_step.to(stored)
+
+    def recent_returns(self, episodes: int, num_tasks: int) -> np.ndarray:
+        """Return the mean return of the last `episodes` episodes of each base task they began with; nan where none."""
+        returns, label, _ = self._last_as_they_came(min(episodes, self.num_episodes))
+        return np.array([returns[label == k].mean() if (label == k).any() else np.nan for k in range(num_tasks)])
+
+    def returns_of(self, tasks: Sequence[Task]) -> list[np.ndarray]:
+        """Return the returns of the episodes that came with each task, the oldest first."""
+        returns, label, parameter = self._last_as_they_came(self.num_episodes)
+        found = []
+        for task in tasks:
+            wanted = np.pad(np.array(task.parameter, np.float32), (0, parameter.shape[1] - len(task.parameter)))
+            found.append(returns[(label == task.index) & (parameter == wanted).all(axis=1)])
+        return found
+
+    def _last_as_they_came(self, episodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return return ``[n]``, base task ``[n]`` and parameter ``[n, P]`` of the last episodes, the oldest first."""
+        slots = torch.arange(self.next_slot - episodes, self.next_slot) % self.num_episodes
+        reward, label, parameter = (self._store[OWN[n] if self.relabelled else n][slots].cpu() for n in LABELS)
+        valid = torch.arange(self.episode_steps) < self.length.cpu()[slots].unsqueeze(1)
+        returns = torch.where(valid, reward, 0.0).sum(dim=1)
+        return returns.numpy(), label[:, 0].numpy(), parameter[:, 0].numpy()
 
     def _too_far(self, worst_reward: float) -> np.ndarray:
         """Return which episodes have rewards of their own below `worst_reward`, ``[num_episodes]``."""
@@ -150,6 +176,21 @@ class ReplayBuffer:
         pool = np.flatnonzero(self.is_validation.cpu().numpy() == validation)
         return pool if len(pool) else np.arange(self.num_episodes)
 
+    def draw_episodes(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw up to `count` episodes: their slots, none twice, or with `linear` the newer the more often."""
+        if not self.linear:
+            return rng.permutation(self.num_episodes)[:count]
+        slots = np.arange(self.num_episodes)
+        return rng.choice(slots, size=min(count, len(slots)), p=self._odds(slots))
+
+    def _odds(self, slots: np.ndarray) -> np.ndarray | None:
+        """Return how likely each of `slots` is to be drawn; None: all are equal."""
+        if not self.linear:
+            return None
+        age = (self.next_slot - 1 - slots) % self.num_episodes
+        odds = np.interp(age, [0, max(self.num_episodes - 1, 1)], LINEAR_ODDS)
+        return odds / odds.sum()
+
     def sample_windows(
         self, batch: int, window: int, rng: np.random.Generator, *, validation: bool = False
     ) -> tuple[Context, Tensor]:
@@ -157,7 +198,8 @@ class ReplayBuffer:
 
         At least one transition of every window is real.
         """
-        episode = rng.choice(self.episode_pool(validation=validation), size=batch)
+        pool = self.episode_pool(validation=validation)
+        episode = rng.choice(pool, size=batch, p=self._odds(pool))
         length = self.length.cpu().numpy()[episode]
         end = 1 + (rng.random(batch) * length).astype(np.int64)
         step = end[:, None] - window + np.arange(window)[None, :]
@@ -181,14 +223,13 @@ class ReplayBuffer:
         The first segment starts where an episode starts; the number of steps to the next splice is geometric with mean
         `segment_length`.
         """
-        pool = self.episode_pool(validation=validation)
-        length = self.length.cpu().numpy()
-        shape = (batch, steps)
+        pool, length = self.episode_pool(validation=validation), self.length.cpu().numpy()
+        odds, shape = self._odds(pool), (batch, steps)
         episode, step, start, end = (np.empty(shape, dtype=np.int64) for _ in range(4))
         for row in range(batch):
             now = 0
             while now < steps:
-                source = int(rng.choice(pool))
+                source = int(rng.choice(pool, p=odds))
                 take = int(min(rng.geometric(1.0 / segment_length), length[source], steps - now))
                 offset = 0 if now == 0 else int(rng.integers(0, length[source] - take + 1))
                 part = slice(now, now + take)

@@ -93,11 +93,9 @@ def _headline(
     }
     if changes is not None:
         recovery = analysis.recovery_steps(changes, component_to_task)
-        recovered = recovery[np.isfinite(recovery)]
-        numbers["steps to recover after a change, median"] = (
-            _decimal(float(np.median(recovered)), 0) if len(recovered) else MISSING
-        )
-        numbers["changes recovered from"] = f"{len(recovered)} of {len(recovery)}"
+        median = analysis.median_steps(recovery)
+        numbers["steps to recover after a change, median"] = "never" if math.isinf(median) else _decimal(median, 0)
+        numbers["changes recovered from"] = f"{np.isfinite(recovery).sum()} of {len(recovery)}"
     return numbers
 
 

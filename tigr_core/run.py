@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,9 @@ from tigr_core.config import Config, EnvConfig, load_config, make_config, overri
 from tigr_core.errors import UserError
 from tigr_core.files import FolderLock, write_atomically
 from tigr_core.progress import Progress
+from tigr_core.reference_config import Reference, is_reference, read_reference
+from tigr_core.reference_notes import notes_table
+from tigr_core.reference_output import write_description
 from tigr_core.stop import AskStop, Interrupted, never
 from tigr_core.trainer import CHECKPOINT, Trainer
 
@@ -29,13 +32,14 @@ DEVICES = ("cpu", "cuda", "auto")
 class RunOptions:
     """What to train, where, and with what."""
 
-    config: str = "quick"  # name of a shipped configuration or path of a YAML file; not used with `resume`
+    config: str = "quick"  # name of a shipped configuration or path of YAML or a reference's JSON; not with `resume`
     overrides: tuple[str, ...] = ()  # key=value
     seed: int | None = None  # None: the configuration's
     resume: Path | None = None  # folder of the run to go on with
     output: Path = Path("output")
     device: str = "auto"  # one of DEVICES
     workers: int = 0  # Ray processes that collect; 0: this process does
+    ray_address: str | None = None  # of the cluster they run on: auto or HOST:PORT; None: this machine
 
 
 @dataclass(frozen=True)
@@ -62,37 +66,77 @@ def open_run(options: RunOptions, *, progress: Progress, stop: AskStop) -> Itera
         UserError: options that cannot be, or a folder that is in use, not writable or damaged.
     """
     overrides = [*options.overrides, *([f"seed={options.seed}"] if options.seed is not None else [])]
-    if options.resume is None:
+    reference = None
+    if options.resume is not None:
+        config, folder = _resumed_config(options.resume, overrides), options.resume
+    elif is_reference(options.config):
+        reference = read_reference(Path(options.config))
+        if reference.showcase is not None:
+            raise UserError(
+                f"{options.config} asks for {reference.showcase}",
+                expected="a training",
+                fix=f"`tigr train {options.config}` on the command line, which evaluates",
+            )
+        progress.table(notes_table(reference))
+        config, options = reference.config(overrides), _with_options_of(reference, options)
+        folder = options.output / reference.run_folder
+    else:
         config = load_config(options.config, overrides)
         folder = _new_folder(options.output, config)
-    else:
-        config, folder = _resumed_config(options.resume, overrides), options.resume
     evaluation.tasks_of(config.env)
     device = _device(options.device)
     if config.training.fast and device.type == "cpu":
         torch.set_num_threads(1)  # its regions are small: waiting for a second thread costs more than it gives
-    with closing(make_collector(config.env, options.workers, stop=stop)) as collector:
+    collector = make_collector(config.env, options.workers, options.ray_address, stop=stop, tell=progress.message)
+    with closing(collector):
         trainer = Trainer(config, folder, collector=collector, progress=progress, device=device, stop=stop)
         lock = FolderLock(folder)
         try:
             run = Run(folder, trainer, collector)
-            _begin(run, config, progress) if options.resume is None else _go_on(run, progress)
+            _begin(run, config, progress, reference) if options.resume is None else _go_on(run, progress)
             yield run
         finally:
             lock.release()
 
 
-def make_collector(env: EnvConfig, workers: int, *, stop: AskStop = never) -> Collector:
-    """Return a collector in this process, or with `workers` Ray actors."""
+def make_collector(
+    env: EnvConfig,
+    workers: int = 0,
+    ray_address: str | None = None,
+    *,
+    stop: AskStop = never,
+    tell: Callable[[str], object] = lambda text: None,
+) -> Collector:
+    """Return a collector in this process, or with `workers` Ray actors here or on a cluster; `tell` hears of losses."""
+    if workers == 0 and ray_address is not None:
+        raise UserError(
+            f"--ray-address {ray_address} without workers",
+            expected="how many processes of the cluster collect",
+            fix="add --workers N",
+        )
     if workers == 0:
         return LocalCollector(env, num_threads=torch.get_num_threads(), stop=stop)
     from tigr_core.ray_collector import RayCollector  # Ray is an optional extra
 
-    return RayCollector(env, workers, stop=stop)
+    return RayCollector(env, workers, address=ray_address, stop=stop, tell=tell)
 
 
-def _begin(run: Run, config: Config, progress: Progress) -> None:
+def _with_options_of(reference: Reference, options: RunOptions) -> RunOptions:
+    """Return options that a reference's configuration says, unless the command says otherwise."""
+    values = {key.removeprefix("util_params."): value for key, value in reference.values.items()}
+    return replace(
+        options,
+        output=Path(values["base_log_dir"]) if options.output == RunOptions.output else options.output,
+        device="cpu" if options.device == "auto" and not values["use_gpu"] else options.device,
+        workers=values["num_workers"] if options.workers == 0 and values["use_multiprocessing"] else options.workers,
+    )
+
+
+def _begin(run: Run, config: Config, progress: Progress, reference: Reference | None) -> None:
     write_atomically(run.folder / CONFIG, lambda file: file.write(config.to_yaml().encode()))
+    if config.training.reference_output:
+        variant = None if reference is None else reference.variant(run.folder.name)
+        write_description(run.folder, evaluation.tasks_of(config.env), variant)
     place = f"on {run.trainer.device}, {torch.get_num_threads()} threads"
     progress.message(f"training {config.name} in {run.folder} {place}")
 

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
@@ -19,26 +20,39 @@ PROGRESS_FILE = "progress.csv"
 TENSORBOARD_FOLDER = "tensorboard"
 
 
+class OtherNames(Protocol):
+    """The same numbers as another program calls them."""
+
+    columns: Sequence[str]  # of progress.csv, after ours; none of them is a TensorBoard tag
+
+    def cells(self, row: dict[str, float]) -> dict[str, float]:
+        """Return what is in those columns beside a row of ours."""
+
+    def scalars(self, row: dict[str, float]) -> dict[str, tuple[float, int]]:
+        """Return TensorBoard tags, each with value and step, for a row with those cells."""
+
+
 class RunLog:
     """Appends a row an epoch. Column 0 is `epoch`; the others are TensorBoard tags too.
 
     A row is on the disk (fsync) when `append` returns. `RunLog(folder, columns)` starts anew and replaces an
-    older progress.csv; `RunLog.resume` continues one.
+    older progress.csv; `RunLog.resume` continues one. `also` adds the names of another program.
     """
 
-    def __init__(self, folder: Path, columns: Sequence[str]) -> None:
-        self._open(folder, columns, rows=[], purge_step=None)
+    def __init__(self, folder: Path, columns: Sequence[str], also: OtherNames | None = None) -> None:
+        self._open(folder, columns, also, rows=[], purge_step=None)
 
     @classmethod
-    def resume(cls, folder: Path, columns: Sequence[str], epochs_done: int) -> RunLog:
+    def resume(cls, folder: Path, columns: Sequence[str], epochs_done: int, also: OtherNames | None = None) -> RunLog:
         """Continue after epoch `epochs_done`: drop the rows of later ones, unknown to the checkpoint.
 
         Raises UserError for a damaged file or one with other columns.
         """
         file = folder / PROGRESS_FILE
         header, rows = _read_rows(file)
-        if header != list(columns):
-            difference = ", ".join(sorted(set(header) ^ set(columns))) or "their order"
+        wanted = [*columns, *(also.columns if also else ())]
+        if header != wanted:
+            difference = ", ".join(sorted(set(header) ^ set(wanted))) or "their order"
             raise UserError(
                 f"{file} has other columns than this run writes (different: {difference})",
                 expected="the columns of the run that is resumed",
@@ -46,12 +60,21 @@ class RunLog:
             )
         log = cls.__new__(cls)
         kept = [row for row in rows if float(row[0]) <= epochs_done]
-        log._open(folder, columns, rows=kept, purge_step=epochs_done + 1)
+        # A purge goes by step, whatever counts it: steps of another program's tags are no epochs.
+        log._open(folder, columns, also, rows=kept, purge_step=None if also else epochs_done + 1)
         return log
 
-    def _open(self, folder: Path, columns: Sequence[str], rows: list[list[str]], purge_step: int | None) -> None:
+    def _open(
+        self,
+        folder: Path,
+        columns: Sequence[str],
+        also: OtherNames | None,
+        rows: list[list[str]],
+        purge_step: int | None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._columns = list(columns)
+        self._tags, self._also = columns[1:], also
+        self._columns = [*columns, *(also.columns if also else ())]
         text = "".join(_line(row) for row in [self._columns, *rows])
         write_atomically(folder / PROGRESS_FILE, lambda file: file.write(text.encode()))
         self._stream = (folder / PROGRESS_FILE).open("a")
@@ -59,6 +82,8 @@ class RunLog:
 
     def append(self, row: dict[str, float]) -> None:
         """Write one epoch. Columns not in `row`, or nan, stay empty; an unknown key is a KeyError."""
+        if self._also is not None:
+            row = row | self._also.cells(row)
         unknown = row.keys() - set(self._columns)
         if unknown:
             raise KeyError(f"found {sorted(unknown)}, expected columns of progress.csv: {self._columns}")
@@ -73,9 +98,11 @@ class RunLog:
                 expected="a writable disk",
                 fix="free some space, then go on with --resume",
             ) from None
-        for name in self._columns[1:]:
-            if name in present:
-                self._writer.add_scalar(name, present[name], int(row[self._columns[0]]))
+        scalars = {name: (present[name], int(row["epoch"])) for name in self._tags if name in present}
+        if self._also is not None:
+            scalars |= self._also.scalars(present)
+        for name, (value, step) in scalars.items():
+            self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
     def embedding(self, latent: np.ndarray, labels: list[str], step: int) -> None:

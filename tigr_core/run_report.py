@@ -47,7 +47,7 @@ class Results:
             numbers["task_changes"] = float(len(steps))
             if len(steps):
                 numbers["recovered_within_20_steps"] = float((steps <= 20).mean())
-                numbers["recovery_steps_median"] = float(np.median(np.where(np.isnan(steps), np.inf, steps)))
+                numbers["recovery_steps_median"] = analysis.median_steps(steps)
         return numbers
 
 

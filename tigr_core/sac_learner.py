@@ -13,16 +13,19 @@ there are no critics and no codes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from envs.tasks import TaskSet
 from tigr_core.actor_critic import TwinCritic
-from tigr_core.config import SACConfig
+from tigr_core.config import PCGradGroups, SACConfig
 from tigr_core.fast import compiled_with_bfloat16
 from tigr_core.model import TaskInferenceModel
+from tigr_core.pcgrad import descend, groups_of, masks_of
 from tigr_core.replay import ReplayBuffer
 from tigr_core.stop import AskStop, give_way, never
 from tigr_core.task_code import TaskCode
@@ -41,6 +44,31 @@ class TransitionBatch:
     next_obs: Tensor  # [B, D]
     next_latent: Tensor  # [B, L]
     next_critic_latent: Tensor  # [B, L]
+    group: Tensor | None = None  # [B] int64, whose gradients PCGrad keeps from opposing each other
+
+    def only(self, mask: Tensor) -> TransitionBatch:
+        """Return the transitions of a mask ``[B]``."""
+        chosen: dict[str, Any] = {name: None if value is None else value[mask] for name, value in vars(self).items()}
+        return TransitionBatch(**chosen)
+
+
+class ControlRefund:
+    """What SAC gives back of the control costs in a reward while they are warmed up (`sac.control_cost_warmup`).
+
+    Where a motion must be fast to pay, as turning over must, its first slow attempts cost more than they bring, and SAC
+    unlearns them: at first control is to cost nothing. The encoder reads the rewards as they are, and so does the
+    evaluation.
+
+    Args:
+        share: of the control costs that is given back.
+    """
+
+    def __init__(self, tasks: TaskSet, share: float, device: torch.device | str = "cpu") -> None:
+        self._cost = share * torch.tensor([task.control_cost for task in tasks.base_tasks], device=device)
+
+    def __call__(self, base_task: Tensor, action: Tensor) -> Tensor:
+        """Return what to add to rewards ``[...]``, for labels ``[...]`` and actions ``[..., A]``."""
+        return self._cost[base_task.long()] * action.square().sum(dim=-1)
 
 
 EPISODES_ENCODED_AT_ONCE = {"stream": 128, "window": 8}  # by context: half a second of one core or less
@@ -62,12 +90,23 @@ class TransitionView:
         task_code: TaskCode | None = None,
         critic_sees_task: bool = False,
         told_share: float = 0.0,
+        refund: ControlRefund | None = None,
+        groups: PCGradGroups | None = None,
+        group_seed: int = 0,
         chunk: int | None = None,
         stop: AskStop = never,
     ) -> None:
         obs, action, reward = replay.obs[episodes], replay.action[episodes], replay.reward[episodes]
         code = [] if task_code is None else [task_code(replay.base_task[episodes].long(), replay.parameter[episodes])]
-        latent = _inferred(model, obs, action, reward, chunk or EPISODES_ENCODED_AT_ONCE[model.config.context], stop)
+        at_once = chunk or EPISODES_ENCODED_AT_ONCE[model.config.context]
+        latent, weights = _inferred(model, obs, action, reward, at_once, stop)
+        self.group = None
+        if groups is not None:
+            source = torch.Generator(weights.device).manual_seed(group_seed)
+            base_task, before = replay.base_task[episodes].long().flatten(), weights[:, :-1].flatten(0, 1)
+            self.group = groups_of(groups, base_task, lambda: before, source)
+        if refund is not None:
+            reward = reward + refund(replay.base_task[episodes], action)
         steps = reward.shape[1]
         self.state = torch.cat([model.normaliser.obs(obs), latent], dim=-1).flatten(0, 1)  # [E (T+1), D + L]
         self.outcome = torch.cat(
@@ -100,19 +139,25 @@ class TransitionView:
             next_obs=next_obs,
             next_latent=next_latent,
             next_critic_latent=code if self.critic_sees_task else next_latent,
+            group=None if self.group is None else self.group[index],
         )
 
 
 def _inferred(
     model: TaskInferenceModel, obs: Tensor, action: Tensor, reward: Tensor, chunk: int, stop: AskStop
-) -> Tensor:
-    """Return z along episodes, ``[E, T + 1, L]``."""
-    latent = []
+) -> tuple[Tensor, Tensor]:
+    """Return z ``[E, T + 1, L]`` and mixture weights ``[E, T + 1, K]`` along episodes."""
+    latent, weights = [], []
     for o, a, r in zip(obs.split(chunk), action.split(chunk), reward.split(chunk), strict=True):
         give_way(stop)
         transition = model.normaliser.transition(o[:, :-1], a, r, o[:, 1:])
-        latent.append(model.encoder.encode_episodes(transition).latent)
-    return torch.cat(latent)
+        posterior = model.encoder.encode_episodes(transition)
+        latent.append(posterior.latent)
+        weights.append(posterior.weights)
+    return torch.cat(latent), torch.cat(weights)
+
+
+Loss = Callable[[TransitionBatch, Tensor], tuple[Tensor, Tensor]]
 
 
 class SACLearner:
@@ -180,24 +225,36 @@ class SACLearner:
     def _noise(self, batch: TransitionBatch) -> Tensor:
         return torch.randn(batch.action.shape, generator=self.generator, device=batch.action.device)
 
+    def _descend(
+        self, loss_of: Loss, optimiser: torch.optim.Optimizer, batch: TransitionBatch
+    ) -> tuple[Tensor, Tensor]:
+        """Do a step of the optimiser; return the loss and what else `loss_of` tells, ``[..., B]``, detached."""
+        noise = self._noise(batch)
+        if batch.group is None:
+            loss, told = loss_of(batch, noise)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+        else:
+            masks = masks_of(batch.group)
+            losses, parts = zip(*(loss_of(batch.only(mask), noise[mask]) for mask in masks), strict=True)
+            shared = [mask.float().mean() * loss for mask, loss in zip(masks, losses, strict=True)]
+            descend(shared, (p for group in optimiser.param_groups for p in group["params"]), self.generator)
+            loss, told = torch.stack(shared).sum(), torch.cat(parts, dim=-1)
+        optimiser.step()
+        return loss.detach(), told.detach()
+
     def _critic_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
-        loss, value = self._critic_loss(batch, self._noise(batch))
-        self.critic_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.critic_optimiser.step()
-        return {"critic_loss": loss.detach(), "q_mean": value.detach().mean()}
+        loss, value = self._descend(self._critic_loss, self.critic_optimiser, batch)
+        return {"critic_loss": loss, "q_mean": value.mean()}
 
     def _actor_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
         self.critic.requires_grad_(False)  # its gradients would be thrown away
-        loss, log_prob = self._actor_loss(batch, self._noise(batch))
-        self.actor_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.actor_optimiser.step()
+        loss, log_prob = self._descend(self._actor_loss, self.actor_optimiser, batch)
         self.critic.requires_grad_(True)
-        entropy = -log_prob.detach().mean()
+        entropy = -log_prob.mean()
         if self.config.learn_temperature:
             self._temperature_step(entropy)
-        return {"actor_loss": loss.detach(), "entropy": entropy, "temperature": self.temperature}
+        return {"actor_loss": loss, "entropy": entropy, "temperature": self.temperature}
 
     def _temperature_step(self, entropy: Tensor) -> None:
         self.log_temperature.grad = (entropy - self.target_entropy).reshape(

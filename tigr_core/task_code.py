@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from envs.tasks import TaskSet
 from tigr_core.errors import UserError
@@ -18,12 +19,16 @@ from tigr_core.errors import UserError
 class TaskCode:
     """z* of a task: its base task's axis, at 1 + p / 2 with the parameter p scaled to [-1, 1].
 
-    Further parameters take one axis each behind those of the base tasks.
+    Further parameters take one axis each behind those of the base tasks. An angle counts as two, its cosine and its
+    sine: nearly equal directions have nearly equal codes, all the way round.
     """
 
     def __init__(self, tasks: TaskSet, latent_dim: int, device: torch.device | str = "cpu") -> None:
         self.num_tasks, self.latent_dim = len(tasks), latent_dim
-        needed = self.num_tasks + tasks.parameter_dim - 1
+        turns = [base_task.form == "direction" for base_task in tasks.base_tasks]
+        self._width = max(tasks.parameter_dim, 2 if any(turns) else 1)
+        self._turns = torch.tensor(turns, device=device) if any(turns) else None
+        needed = self.num_tasks + self._width - 1
         if latent_dim < needed:
             raise UserError(
                 f"model.latent_dim is {latent_dim}",
@@ -39,8 +44,18 @@ class TaskCode:
 
     def __call__(self, base_task: Tensor, parameter: Tensor) -> Tensor:
         """Return z* ``[..., L]`` for labels ``[...]`` and parameters ``[..., P]``."""
-        scaled = (parameter - self._middle[base_task].unsqueeze(-1)) / self._half_range[base_task].unsqueeze(-1)
+        entries = self._entries(base_task, parameter)
         code = torch.zeros((*base_task.shape, self.latent_dim), device=parameter.device)
-        code.scatter_(-1, base_task.unsqueeze(-1), 1.0 + 0.5 * scaled[..., :1])
-        code[..., self.num_tasks : self.num_tasks + parameter.shape[-1] - 1] = scaled[..., 1:]
+        code.scatter_(-1, base_task.unsqueeze(-1), 1.0 + 0.5 * entries[..., :1])
+        code[..., self.num_tasks : self.num_tasks + entries.shape[-1] - 1] = entries[..., 1:]
         return code
+
+    def _entries(self, base_task: Tensor, parameter: Tensor) -> Tensor:
+        """Return what the code tells of the parameter, ``[..., P]``, or as many as angles need."""
+        scaled = (parameter - self._middle[base_task].unsqueeze(-1)) / self._half_range[base_task].unsqueeze(-1)
+        if self._turns is None:
+            return scaled
+        angle = parameter[..., :1]
+        pair = torch.cat([angle.cos(), angle.sin()], dim=-1)
+        pair, scaled = (pad(entries, (0, self._width - entries.shape[-1])) for entries in (pair, scaled))
+        return torch.where(self._turns[base_task].unsqueeze(-1), pair, scaled)

@@ -8,6 +8,9 @@
 A run can be stopped after any optimisation step; a checkpoint holds the phase and the step within it, so that the
 resumed run gives the numbers of one that was never interrupted (same machine, same number of threads). Whoever stops
 it to save or to pause calls `Trainer.run` again.
+
+With `training.asynchronous`, `collect` takes the episodes that were begun an epoch ago and begins those of the next,
+with the weights of the last. They are waited for: numbers depend neither on who is faster nor on interruptions.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from __future__ import annotations
 import copy
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ from torch import Tensor
 
 from envs import make_vector
 from tigr_core import evaluation
-from tigr_core.bundle import Bundle, BundleInfo, Source
+from tigr_core.ahead import Ahead
+from tigr_core.bundle import Bundle, Source
 from tigr_core.checkpoint import load_checkpoint, restore_rng, rng_state, save_checkpoint
 from tigr_core.collector import Collector, Request
 from tigr_core.config import Config
@@ -36,13 +39,15 @@ from tigr_core.metric_means import MetricMeans
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pearl import PearlLearner, PearlView
 from tigr_core.progress import Progress
-from tigr_core.relabelling import Relabeller
+from tigr_core.reference_output import ReferenceNames
+from tigr_core.relabelling import Relabeller, check_relabelling
 from tigr_core.replay import ReplayBuffer
 from tigr_core.rollout import Episodes
 from tigr_core.run_log import RunLog
-from tigr_core.sac_learner import SACLearner, TransitionView
+from tigr_core.sac_learner import ControlRefund, SACLearner, TransitionView
 from tigr_core.stop import AskStop, Interrupted, never
 from tigr_core.task_code import TaskCode
+from tigr_core.task_sampling import TaskSampler
 from tigr_core.version import __version__
 
 CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.tigr", "last.tigr"
@@ -82,7 +87,11 @@ class Trainer:
         self.device, self.collector = torch.device(device), collector
         self.task_set = evaluation.tasks_of(config.env)
         self._check_components()
+        if config.training.relabel_share > 0.0:
+            check_relabelling(self.task_set)
         self.train_tasks, self.test_tasks = evaluation.split_tasks(config)
+        share, preference = config.training.hard_task_share, config.training.hard_tasks
+        self.sampler = TaskSampler(self.train_tasks, len(self.task_set), share, preference)
         self.rng = np.random.default_rng([config.seed, 0])
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         with closing(make_vector(config.env.id, 1, base_tasks=config.env.base_tasks)) as env:
@@ -92,15 +101,18 @@ class Trainer:
             quantity_dims,
             worst_reward=config.training.relabel_worst_reward,
             candidates=config.training.relabel_candidates,
+            best_task=config.training.relabel_best_task,
         )
         self._build_learners()
         self.epoch, self.phase, self.step = 0, "evaluate", 0
         self.env_steps, self.wall_s, self.best_return = 0, 0.0, -np.inf
         self.view_episodes: Tensor | None = None
         self.view: TransitionView | PearlView | None = None
+        self.ahead: Ahead | None = None
         self.row: dict[str, float] = {}
         self.means = MetricMeans()
         self.log: RunLog | None = None
+        self.reference_names = ReferenceNames(config) if config.training.reference_output else None
 
     def _check_components(self) -> None:
         tasks, components = len(self.task_set.names), self.config.model.num_components
@@ -141,6 +153,7 @@ class Trainer:
             config.env.episode_steps,
             validation_share=config.inference.validation_share,
             relabelled=config.training.relabel_share > 0.0,
+            linear=config.training.replay_sampling == "linear",
             device=self.device,
         )
 
@@ -148,7 +161,9 @@ class Trainer:
     def columns(self) -> list[str]:
         """The header of progress.csv."""
         return [
-            *["epoch", "env_steps", "inference_steps", "sac_steps", "wall_s", "collect_return", "train_return"],
+            *["epoch", "env_steps", "inference_steps", "sac_steps", "wall_s", "collect_return"],
+            *(["collect_staleness"] if self.config.training.asynchronous else []),
+            "train_return",
             *evaluation.summary_columns(self.task_set.names, self.config.env.episode_steps),
             *(f"inference/{name}" for name in _INFERENCE_METRICS),
             *(f"sac/{name}" for name in _SAC_METRICS),
@@ -159,7 +174,7 @@ class Trainer:
         """Train until the last epoch or until told to stop; return whether the training is complete."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.log is None:
-            self.log = RunLog(self.folder, self.columns)
+            self.log = RunLog(self.folder, self.columns, self.reference_names)
         self.progress.start(self.config.training.epochs, self.epoch)
         while self.epoch <= self.config.training.epochs:
             started = time.perf_counter()
@@ -211,38 +226,60 @@ class Trainer:
     def _explore(self) -> bool:
         repeats = self.config.training.exploration_episodes
         if repeats > 0:
-            self._collect_tasks(self.train_tasks * repeats, random_actions=True)
+            tasks = self.train_tasks * repeats
+            self.progress.phase("explore", 0, len(tasks))
+            request = self._request(tasks, random_actions=True)
+            self._add(self.collector.collect(self._synced_acting_model(), request))
         return True
 
     def _collect(self) -> bool:
-        count, tasks = self.config.training.tasks_per_epoch, self.train_tasks
-        order = np.concatenate([self.rng.permutation(len(tasks)) for _ in range(-(-count // len(tasks)))])
-        episodes = self._collect_tasks([tasks[i] for i in order[:count]])
-        self.row["collect_return"] = float(episodes.returns.mean())
         training = self.config.training
+        self.sampler.update(self.replay)
+        self.progress.phase("collect", 0, training.tasks_per_epoch)
+        episodes = self._episodes_of_epoch()
+        self._add(episodes)
+        self.row["collect_return"] = float(episodes.returns.mean())
+        self.relabeller.base_task_shares = self.sampler.base_task_shares
         if training.relabel_share > 0.0:
             self.replay.relabel(self.relabeller, training.relabel_episodes, training.relabel_share, self.rng)
         return True
 
-    def _collect_tasks(self, tasks: list[Any], *, random_actions: bool = False) -> Episodes:
-        self.progress.phase("explore" if random_actions else "collect", 0, len(tasks))
+    def _episodes_of_epoch(self) -> Episodes:
+        """Collect, or take what was collected ahead; where asynchronous, have those of the next epoch collected."""
+        training, asked_in = self.config.training, self.epoch
+        if self.ahead is not None:
+            episodes, asked_in = self.ahead.episodes(), self.ahead.epoch
+            self.ahead = None
+        else:
+            episodes = self.collector.collect(self._synced_acting_model(), self._request_of_epoch())
+        if training.asynchronous:
+            self.row["collect_staleness"] = self.epoch - asked_in  # epochs of learning that the policy lacked
+        if training.asynchronous and self.epoch < training.epochs:
+            request = self._request_of_epoch()
+            self.ahead = Ahead(self.collector, self._synced_acting_model(), request, self.epoch)
+        return episodes
+
+    def _request_of_epoch(self) -> Request:
+        return self._request(self.sampler.draw(self.config.training.tasks_per_epoch, self.rng))
+
+    def _request(self, tasks: list[Any], *, random_actions: bool = False) -> Request:
         seeds = self.rng.integers(2**31, size=len(tasks)).tolist()
         noise_seed = int(self.rng.integers(2**31))
-        request = Request(tasks, seeds, noise_seed=noise_seed, random_actions=random_actions)
-        if not random_actions:
-            training = self.config.training
-            request = replace(request, told_share=training.told_share, burst_share=training.burst_share)
-        episodes = self.collector.collect(self._synced_acting_model(), request)
+        told_share = 0.0 if random_actions else self.config.training.told_share
+        return Request(tasks, seeds, noise_seed=noise_seed, random_actions=random_actions, told_share=told_share)
+
+    def _add(self, episodes: Episodes) -> None:
         self.replay.add(episodes, self.rng)
         self.env_steps += episodes.num_steps
         valid = torch.from_numpy(episodes.valid)
-        obs, action, reward = (torch.from_numpy(a) for a in (episodes.obs[:, :-1], episodes.action, episodes.reward))
-        self.model.normaliser.update(obs[valid], action[valid], reward[valid])
-        return episodes
+        parts = (episodes.obs[:, :-1], episodes.action, episodes.reward, episodes.obs[:, 1:])
+        self.model.normaliser.update(*(torch.from_numpy(part)[valid] for part in parts))
 
     def _inference(self) -> bool:
         total = self.config.inference.first_epoch_steps if self.epoch == 1 else self.config.inference.steps_per_epoch
-        while self.step < total:
+        if self.step == 0:
+            self.inference.early_stopping.begin(self.inference.steps)
+        while self.step < total and not self.inference.early_stopping.reached:
             self.means.add("inference", self.inference.step(self.replay))
             self.step += 1
             self.progress.phase("inference", self.step, total)
@@ -267,8 +304,11 @@ class Trainer:
         return True
 
     def _make_view(self, episodes: Tensor) -> TransitionView | PearlView:
+        warmup = self.config.sac.control_cost_warmup
+        begun = self.sac.steps - self.step  # of this epoch
+        refund = ControlRefund(self.task_set, 1.0 - min(1.0, begun / warmup) ** 2 if warmup else 0.0, self.device)
         if self.config.model.method == "pearl":
-            return PearlView(self.model, self.replay, self.rng)
+            return PearlView(self.model, self.replay, self.rng, refund=refund)
         return TransitionView(
             self.model,
             self.replay,
@@ -276,6 +316,9 @@ class Trainer:
             task_code=self.task_code,
             critic_sees_task=self.config.sac.critic_sees_task,
             told_share=self.config.sac.told_share,
+            refund=refund,
+            groups=self.config.sac.pcgrad,
+            group_seed=begun,
             stop=self.stop,
         )
 
@@ -283,7 +326,7 @@ class Trainer:
         """Choose this epoch's replay episodes: as many as its draws need, so that none is encoded in vain."""
         sac = self.config.sac
         wanted = -(-steps * sac.batch_size // (self.config.env.episode_steps * sac.draws_per_transition))
-        chosen = self.rng.permutation(self.replay.num_episodes)[: max(wanted, 1)]
+        chosen = self.replay.draw_episodes(max(wanted, 1), self.rng)
         return torch.from_numpy(np.sort(chosen)).to(self.device)
 
     def _evaluate(self) -> bool:
@@ -299,6 +342,8 @@ class Trainer:
         labels = evaluation.component_labels(train, self.config, len(self.task_set.names))
         summary = evaluation.summarise(test, self.task_set.names, labels)
         self.row |= {"train_return": float(train.returns.mean()), **summary}
+        if self.reference_names is not None:
+            self.row |= self.reference_names.evaluate(self.collector, model, self.test_tasks, train=train, test=test)
         bundle = self._bundle(train, labels, {"train_return": self.row["train_return"], **summary})
         bundle.save(self.folder / LAST)
         self.progress.evaluation(bundle, test)
@@ -318,24 +363,14 @@ class Trainer:
         return self.acting_model
 
     def _bundle(self, train: Episodes, labels: np.ndarray, results: dict[str, float]) -> Bundle:
-        centre, basis = evaluation.latent_axes(train)
-        info = BundleInfo(
-            env_id=self.config.env.id,
-            robot=self.robot.to_dict(),
-            base_tasks=list(self.task_set.names),
-            task_units=[task.unit for task in self.task_set.base_tasks],
-            component_to_task=labels.tolist(),
-            model=self.config.model,
-            latent_centre=centre.tolist(),
-            latent_basis=basis.tolist(),
-            source=Source(
-                version=__version__,
-                config=self.config.model_dump(mode="json"),
-                env_steps=self.env_steps,
-                sac_steps=self.sac.steps,
-                evaluation={name: value for name, value in results.items() if np.isfinite(value)},
-            ),
+        source = Source(
+            version=__version__,
+            config=self.config.model_dump(mode="json"),
+            env_steps=self.env_steps,
+            sac_steps=self.sac.steps,
+            evaluation={name: value for name, value in results.items() if np.isfinite(value)},
         )
+        info = evaluation.bundle_info(self.config, self.robot, train, labels, source)
         return Bundle(self._synced_acting_model(), info)
 
     def save(self) -> None:
@@ -349,6 +384,7 @@ class Trainer:
             "rng": rng_state(self.rng, self.generator),
             "means": self.means.state_dict(),
             "view_episodes": self.view_episodes,
+            "ahead": None if self.ahead is None else self.ahead.state_dict(),
             "num_threads": torch.get_num_threads(),
             **{name: getattr(self, name) for name in _COUNTERS},
         }
@@ -379,7 +415,9 @@ class Trainer:
                 f"note: the run used {state['num_threads']} threads, now {torch.get_num_threads()}: "
                 "numbers will differ in the last digits"
             )
-        self.log = RunLog.resume(self.folder, self.columns, self.epoch - 1)
+        self.log = RunLog.resume(self.folder, self.columns, self.epoch - 1, self.reference_names)
+        if (ahead := state.get("ahead")) is not None:
+            self.ahead = Ahead.resume(ahead, self.collector, self._synced_acting_model(), self.task_set)
 
 
 _COUNTERS = ("epoch", "phase", "step", "env_steps", "wall_s", "best_return", "row")

@@ -22,7 +22,7 @@ from envs.appearance import Capsules, View
 from envs.tasks import TaskSet
 from tigr_core import analysis
 from tigr_core.bundle import BundleInfo
-from tigr_core.colours import base_task_colour
+from tigr_core.colours import Colour, base_task_colour
 from tigr_core.errors import UserError
 from tigr_core.plots import INK, STYLE, draw_strip, draw_weights, example_episodes, spoken
 from tigr_core.rollout import Episodes
@@ -56,7 +56,10 @@ def write_video(path: Path, episodes: Episodes, chosen: Sequence[int], info: Bun
     frames = draw_frames(episodes, chosen, info, task_set, every)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        (_write_gif if path.suffix == ".gif" else _write_mp4)(path, frames, rate_hz / every)
+        if path.suffix == ".gif":
+            _write_gif(path, frames, rate_hz / every, [base_task_colour(i) for i in range(len(task_set))])
+        else:
+            _write_mp4(path, frames, rate_hz)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}", expected="a writable place", fix="choose another") from None
 
@@ -123,7 +126,8 @@ def _strokes(
     base_task = task_set.base_tasks[int(episodes.base_task[episode, step])]
     parameter = tuple(episodes.parameter[episode, step, : base_task.parameter_dim].tolist())
     value = float(episodes.tracked_value[episode, step])
-    return target_strokes(base_task, parameter, capsules.centre), value_strokes(base_task, value, capsules.centre)
+    centre = capsules.centre
+    return target_strokes(base_task, parameter, centre), value_strokes(base_task, parameter, value, centre)
 
 
 class _Film:
@@ -171,8 +175,8 @@ class _Film:
         strokes = _strokes(record, episode, step, self._task_set, capsules)
         self._scene.show(capsules, *strokes, base_task_colour(label))
         parameter = record.parameter[episode, step, : base_task.parameter_dim].tolist()
-        number = ", ".join(f"{entry:.1f}" for entry in parameter).replace("-", "\N{MINUS SIGN}")
-        self._true.set(text=f"task: {spoken(base_task.name)} {number} {base_task.unit}", color=base_task_colour(label))
+        task = base_task.describe(parameter).replace("-", "\N{MINUS SIGN}")
+        self._true.set(text=f"task: {task}", color=base_task_colour(label))
         likely = int(self._probability[step + 1].argmax())
         share = self._probability[step + 1, likely]
         self._inferred.set(
@@ -190,11 +194,14 @@ class _Film:
             cover.set_bounds(now_s, 0.0, end_s, 1.0)
 
 
-def _write_gif(path: Path, frames: Iterator[np.ndarray], rate_hz: float) -> None:
+def _write_gif(path: Path, frames: Iterator[np.ndarray], rate_hz: float, colours: Sequence[Colour]) -> None:
+    """A GIF has few colours: `colours` are among them, however little of them is seen."""
     shown = list(frames)
     few = np.concatenate(shown[:: -(-len(shown) // 8)])
     palette = Image.fromarray(few).quantize(GIF_COLOURS, dither=Image.Dither.NONE)
-    palette.putpalette([255 if value > 250 else value for value in palette.getpalette() or []])  # paper is white
+    found = [255 if value > 250 else value for value in palette.getpalette() or []]  # paper is white
+    kept = [round(255 * channel) for colour in colours for channel in colour]
+    palette.putpalette([*found[: 3 * GIF_COLOURS], *kept])
     first, *rest = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in shown]
     first.save(path, save_all=True, append_images=rest, duration=round(1000 / rate_hz), loop=0, optimize=True)
 

@@ -18,6 +18,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayout
 
 from envs.spec import RobotSpec
+from tigr_core.errors import UserError
 
 NANOSECONDS = 1_000_000_000
 
@@ -146,10 +147,21 @@ def joint_state(
     return message
 
 
+def require_fixed_base(spec: RobotSpec) -> None:
+    """Raise a UserError for a robot with a floating base, of which JointState messages tell too little."""
+    if spec.floating_base:
+        raise UserError(
+            f"robot {spec.name!r} has a floating base ({spec.floating_base}), which joint_states cannot carry",
+            expected="a robot whose joints tell where it is, such as half_cheetah, walker or point_robot",
+            fix="train and evaluate this one without topics: tigr train, tigr eval",
+        )
+
+
 class JointStateReader:
     """Reads the joints of a robot from JointState messages by name; other joints and their order do not matter."""
 
     def __init__(self, spec: RobotSpec) -> None:
+        require_fixed_base(spec)
         self.joints = spec.joints
 
     def read(self, message: JointState) -> tuple[np.ndarray, np.ndarray]:
@@ -169,11 +181,20 @@ class JointStateReader:
 
 
 def diagnostic(
-    name: str, hardware_id: str, level: bytes, message: str, values: Mapping[str, Any] | None = None
+    node: str, part: str, robot: str, level: bytes, message: str, values: Mapping[str, Any] | None = None
 ) -> DiagnosticStatus:
-    """Return one status; `level` is DiagnosticStatus.OK, WARN, ERROR or STALE."""
+    """Return one status; robots of one kind are told apart by the namespaces of their nodes.
+
+    Args:
+        node: full name, namespace included.
+        part: of the node that this is about.
+        robot: name of the robot; empty while it is not known.
+        level: DiagnosticStatus.OK, WARN, ERROR or STALE.
+    """
+    namespace = node.rpartition("/")[0].lstrip("/")
+    hardware_id = "/".join(filter(None, [namespace, robot or "unknown robot"]))
     pairs = [KeyValue(key=key, value=_text(value)) for key, value in (values or {}).items()]
-    return DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware_id, values=pairs)
+    return DiagnosticStatus(level=level, name=f"{node}: {part}", message=message, hardware_id=hardware_id, values=pairs)
 
 
 def _text(value: object) -> str:

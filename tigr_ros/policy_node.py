@@ -251,7 +251,8 @@ class PolicyNode(LifecycleNode):
         fault = now.fault if now is not None else None
         if fault is not None and (self._before is None or self._before.fault != fault):
             self.get_logger().error(f"{fault.reason.value}: {fault.text}")
-        message = DiagnosticArray(status=[status(self._surroundings(), now, self._before)])
+        name = self.get_fully_qualified_name()
+        message = DiagnosticArray(status=[status(name, self._surroundings(), now, self._before)])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
         self._before = now

@@ -11,8 +11,6 @@ from tigr_ros import messages
 from tigr_ros.control_loop import LoopStatistics
 from tigr_ros.safety import Reason
 
-NAME = "policy_node: control"
-
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -30,8 +28,10 @@ class Surroundings:
     listeners: int = 0  # subscriptions to the commands
 
 
-def status(around: Surroundings, now: LoopStatistics | None, before: LoopStatistics | None) -> DiagnosticStatus:
-    """Return the status; `before` is what the last one was made of, for what is new since."""
+def status(
+    node: str, around: Surroundings, now: LoopStatistics | None, before: LoopStatistics | None
+) -> DiagnosticStatus:
+    """Return the status of the node of that full name; `before` is what the last one was made of."""
     values: dict[str, object] = {
         "state": around.state,
         "bundle": around.bundle,
@@ -43,7 +43,7 @@ def status(around: Surroundings, now: LoopStatistics | None, before: LoopStatist
     if now is not None:
         values |= _values(now)
     level, message = _judge(around, now, before)
-    return messages.diagnostic(NAME, around.robot, level, message, values)
+    return messages.diagnostic(node, "control", around.robot, level, message, values)
 
 
 def _values(now: LoopStatistics) -> dict[str, object]:

@@ -7,19 +7,20 @@ stands still, and nobody has to publish a transform.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Quaternion
+from geometry_msgs.msg import TransformStamped
 from visualization_msgs.msg import Marker, MarkerArray
 
-from envs.appearance import Capsules, View
+from envs.appearance import WORLD, Capsules, View
 from envs.tasks import Task, TaskSet
 from tigr_core.colours import Colour, base_task_colour
 from tigr_core.targets import Stroke, target_strokes, value_strokes
-from tigr_ros.markers import INK, make_marker, point
+from tigr_ros.geometry import move, quaternions, rotations_to, turn
+from tigr_ros.marker_set import INK, MarkerSet, set_points
 
 FRAME = "view"
 BODY: Colour = (0.36, 0.39, 0.44)
@@ -35,89 +36,87 @@ class RobotScene:
         self._view, self._task_set = view, task_set
         across, up = np.eye(3)[view.across], np.eye(3)[view.up]
         self._turn = np.stack([across, np.cross(up, across), up])  # [3, 3], world to view
+        self._markers = MarkerSet(FRAME)
+
+    def transform(self, capsules: Capsules, stamp: Time) -> TransformStamped:
+        """Return where the view is in the world."""
+        message = TransformStamped(child_frame_id=FRAME)
+        message.header.frame_id, message.header.stamp = WORLD, stamp
+        move(message.transform.translation, self._origin(capsules))
+        turn(message.transform.rotation, quaternions(self._turn.T))
+        return message
 
     def draw(self, capsules: Capsules, task: Task | None, value: float | None, stamp: Time) -> MarkerArray:
-        """Return the markers of a posture, with the target of a task and what is tracked, where they are known."""
+        """Return the markers of a posture, with the target of a task and what is tracked, where they are known.
+
+        They hold until the next call.
+        """
+        origin = self._origin(capsules)
+        self._draw_bodies(self._place(capsules.ends, origin), capsules.radius)
+        if self._view.up == 2:
+            self._draw_ground(float(origin[self._view.across]))
+        self._draw_task(capsules.centre, origin, task, value)
+        return self._markers.message(stamp)
+
+    def _origin(self, capsules: Capsules) -> np.ndarray:
         middle = capsules.centre[self._view.across] if self._view.follows else 0.0
-        origin = middle * np.eye(3)[self._view.across]
-        target: list[Stroke] = []
-        tracked: list[Stroke] = []
-        colour, title = INK, ""
-        if task is not None:
-            base_task = self._task_set.base_tasks[task.index]
-            colour = base_task_colour(task.index)
-            number = ", ".join(f"{entry:.1f}" for entry in task.parameter)
-            title = f"task: {task.base_task.replace('_', ' ')} {number} {base_task.unit}"
-            target = target_strokes(base_task, task.parameter, capsules.centre)
-            tracked = value_strokes(base_task, value, capsules.centre) if value is not None else []
-        letters = make_marker(
-            "task", 0, Marker.TEXT_VIEW_FACING, TITLE_AT, np.full(3, LETTERS), (*colour, 1.0), frame=FRAME
-        )
-        letters.text = title or "no task known"
-        markers = [
-            *self._bodies(capsules, origin),
-            *(self._ground(middle) if self._view.up == 2 else []),
-            _lines("target", [self._place(stroke, origin) for stroke in target], THICK, colour),
-            _lines("value", [self._place(stroke, origin) for stroke in tracked], THIN, INK),
-            letters,
-        ]
-        for marker in markers:
-            marker.header.stamp = stamp
-        return MarkerArray(markers=markers)
+        return middle * np.eye(3)[self._view.across]
 
     def _place(self, places: np.ndarray, origin: np.ndarray) -> np.ndarray:
         """Return places [..., 3] of the world in the view."""
         return (places - origin) @ self._turn.T
 
-    def _bodies(self, capsules: Capsules, origin: np.ndarray) -> list[Marker]:
-        """Cylinders, and balls at their ends."""
-        ends = self._place(capsules.ends, origin)
-        along = ends[:, 1] - ends[:, 0]
+    def _draw_bodies(self, ends: np.ndarray, radius: np.ndarray) -> None:
+        """Cylinders, and balls at their ends [G, 2, 3]."""
+        colour = (*BODY, 1.0)
+        for i, thickness in enumerate(np.unique(radius)):
+            size = np.full(3, 2.0 * thickness)
+            balls = self._markers.put("robot_ends", i, Marker.SPHERE_LIST, np.zeros(3), size, colour)
+            set_points(balls, ends[radius == thickness].reshape(-1, 3))
+        along, middle = ends[:, 1] - ends[:, 0], ends.mean(axis=1)
         length = np.linalg.norm(along, axis=1)
-        markers = []
-        for i, radius in enumerate(np.unique(capsules.radius)):
-            size = np.full(3, 2.0 * radius)
-            balls = make_marker("robot_ends", i, Marker.SPHERE_LIST, np.zeros(3), size, (*BODY, 1.0), frame=FRAME)
-            balls.points = [point(end) for end in ends[capsules.radius == radius].reshape(-1, 3)]
-            markers.append(balls)
+        turns = rotations_to(along / np.maximum(length, 1e-12)[:, None])
         for i in np.flatnonzero(length > 0.0).tolist():
-            size = np.array([2.0 * capsules.radius[i], 2.0 * capsules.radius[i], length[i]])
-            tube = make_marker("robot", i, Marker.CYLINDER, ends[i].mean(axis=0), size, (*BODY, 1.0), frame=FRAME)
-            tube.pose.orientation = _turn_to(along[i] / length[i])
-            markers.append(tube)
-        return markers
+            size = np.array([2.0 * radius[i], 2.0 * radius[i], length[i]])
+            turn(self._markers.put("robot", i, Marker.CYLINDER, middle[i], size, colour).pose.orientation, turns[i])
 
-    def _ground(self, middle: float) -> list[Marker]:
+    def _draw_ground(self, middle: float) -> None:
         """The ground with a mark and a number at every metre; a metre keeps its number's id while it is in sight."""
-        metres = np.arange(np.ceil(middle - REACH), np.floor(middle + REACH) + 1)
+        first = math.ceil(middle - REACH)
+        metres = range(first, math.floor(middle + REACH) + 1)
         edge = REACH * np.array([[-1.0, 0, 0], [1.0, 0, 0]])
-        marks = [np.array([[m - middle, 0, -0.1], [m - middle, 0, 0]]) for m in metres]
-        numbers = []
-        for i in range(2 * REACH + 1):
-            shown = [m for m in metres if m % (2 * REACH + 1) == i]
-            place = np.array([shown[0] - middle if shown else 0.0, 0.0, -0.25])
-            size, opacity = np.full(3, 0.7 * LETTERS), 1.0 if shown else 0.0
-            number = make_marker("metres", i, Marker.TEXT_VIEW_FACING, place, size, (*INK, opacity), frame=FRAME)
-            number.text = f"{shown[0]:.0f} m" if shown else "-"
-            numbers.append(number)
-        return [_lines("ground", [edge, *marks], GROUND, INK), *numbers]
+        marks = np.zeros((len(metres), 2, 3))
+        marks[:, :, 0], marks[:, 0, 2] = (np.array(metres) - middle)[:, None], -0.1
+        self._draw_lines("ground", [edge, *marks], GROUND, INK)
+        size = np.full(3, 0.7 * LETTERS)
+        for metre in range(first, first + 2 * REACH + 1):
+            shown = metre in metres
+            place = np.array([metre - middle, 0.0, -0.25])
+            number = self._markers.put(
+                "metres", metre % (2 * REACH + 1), Marker.TEXT_VIEW_FACING, place, size, (*INK, float(shown))
+            )
+            number.text = f"{metre} m" if shown else "-"
 
+    def _draw_task(self, centre: np.ndarray, origin: np.ndarray, task: Task | None, value: float | None) -> None:
+        target: list[Stroke] = []
+        tracked: list[Stroke] = []
+        colour, title = INK, "no task known"
+        if task is not None:
+            base_task = self._task_set.base_tasks[task.index]
+            colour = base_task_colour(task.index)
+            title = f"task: {base_task.describe(task.parameter)}"
+            target = target_strokes(base_task, task.parameter, centre)
+            tracked = value_strokes(base_task, task.parameter, value, centre) if value is not None else []
+        self._draw_lines("target", [self._place(stroke, origin) for stroke in target], THICK, colour)
+        self._draw_lines("value", [self._place(stroke, origin) for stroke in tracked], THIN, INK)
+        size = np.full(3, LETTERS)
+        self._markers.put("task", 0, Marker.TEXT_VIEW_FACING, TITLE_AT, size, (*colour, 1.0)).text = title
 
-def _lines(name: str, strokes: Sequence[Stroke], width: float, colour: Colour) -> Marker:
-    """One marker for all lines, so that fewer of them leave nothing over; without any it is taken away."""
-    marker = make_marker(
-        name, 0, Marker.LINE_LIST, np.zeros(3), np.array([width, 0.0, 0.0]), (*colour, 1.0), frame=FRAME
-    )
-    marker.points = [point(place) for stroke in strokes for pair in pairwise(stroke) for place in pair]
-    if not marker.points:
-        marker.action = Marker.DELETE
-    return marker
-
-
-def _turn_to(axis: np.ndarray) -> Quaternion:
-    """Return a rotation that takes z to `axis`, of unit length."""
-    x, y, z = axis.tolist()
-    if z < -0.999999:
-        return Quaternion(x=1.0, y=0.0, z=0.0, w=0.0)
-    norm = float(np.sqrt(2.0 * (1.0 + z)))
-    return Quaternion(x=-y / norm, y=x / norm, z=0.0, w=(1.0 + z) / norm)
+    def _draw_lines(self, name: str, strokes: Sequence[Stroke], width: float, colour: Colour) -> None:
+        """One marker for all lines, so that fewer of them leave nothing over; without any it is taken away."""
+        size = np.array([width, 0.0, 0.0])
+        marker = self._markers.put(name, 0, Marker.LINE_LIST, np.zeros(3), size, (*colour, 1.0))
+        pairs = [np.repeat(stroke, 2, axis=0)[1:-1] for stroke in strokes]
+        set_points(marker, np.concatenate(pairs) if pairs else np.zeros((0, 3)))
+        if not pairs:
+            marker.action = Marker.DELETE

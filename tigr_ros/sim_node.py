@@ -116,6 +116,7 @@ class SimNode(Node):
         self._lock_step: bool = self._settings["lock_step"]
         self._simulation = self._make_simulation()
         self._spec = self._simulation.spec
+        messages.require_fixed_base(self._spec)
         self._held = HeldCommand(self._spec.action_dim, self._settings["command_timeout_periods"])
         self._changed = threading.Condition()  # guards the simulation, the held command and what follows
         self._command: np.ndarray | None = None  # that answers the last state, in lock-step
@@ -316,8 +317,8 @@ class SimNode(Node):
                 "task": self._simulation.task,
                 "mode": "lock-step" if self._lock_step else "real time",
             }
-        name = f"{self.get_fully_qualified_name()}: simulation"
-        status = messages.diagnostic(name, self._spec.name, level, text, values)
+        name = self.get_fully_qualified_name()
+        status = messages.diagnostic(name, "simulation", self._spec.name, level, text, values)
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)

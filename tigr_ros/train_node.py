@@ -57,7 +57,8 @@ PARAMETERS = (
     Parameter("output", "output", "where run folders are made: <output>/<env>/<run>", read_only=True),
     Parameter("resume", "", "folder of a run to go on with; empty: a new run", read_only=True),
     Parameter("device", "auto", "where to learn", choices=DEVICES, read_only=True),
-    Parameter("workers", 0, "Ray processes that collect; 0: this process does", low=0, high=256, read_only=True),
+    Parameter("workers", 0, "Ray processes that collect; 0: this process does", low=0, high=1024, read_only=True),
+    Parameter("ray_address", "", "Ray cluster that they run on: auto or HOST:PORT; empty: here", read_only=True),
 )
 
 EPOCHS_KEPT = 1000  # for those who come late
@@ -120,6 +121,7 @@ class TrainNode(Node):
             output=Path(settings["output"]).expanduser(),
             device=settings["device"],
             workers=settings["workers"],
+            ray_address=settings["ray_address"] or None,
         )
 
     # ---- the training's thread ----
@@ -186,9 +188,9 @@ class TrainNode(Node):
     def _publish_diagnostics(self) -> None:
         mismatches = qos.mismatches(self)
         level, text = (DiagnosticStatus.ERROR, mismatches) if mismatches else (DiagnosticStatus.OK, self._state())
-        name = f"{self.get_fully_qualified_name()}: training"
         robot = self._run.trainer.robot.name if self._run else ""
-        message = DiagnosticArray(status=[messages.diagnostic(name, robot, level, text, self._values())])
+        name = self.get_fully_qualified_name()
+        message = DiagnosticArray(status=[messages.diagnostic(name, "training", robot, level, text, self._values())])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
