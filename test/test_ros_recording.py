@@ -63,7 +63,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
             graph.wait_until_said("record_node", f"hearing {topic}")
         graph.wait(lambda: heard, "an answer")
         before = len(heard)
-        graph.wait(lambda: len(heard) >= before + ANSWERS + EPISODE_STEPS, f"{ANSWERS} answers")
+        graph.wait(
+            lambda: len(heard) >= before + ANSWERS + 4 * EPISODE_STEPS, f"{ANSWERS} answers and some at either end"
+        )
         for process in (policy, simulator, recorder):
             assert graph.end(process, signal.SIGINT) == 0
         assert "recorded" in graph.output("record_node")
@@ -87,7 +89,7 @@ def test_independent_readers_find_every_topic(recorded: Recorded) -> None:
                 values.append(message.data)
     assert count == summary.statistics.message_count
     ours = [message.data for message in recorded.heard]
-    ours = ours[-ANSWERS - 1 : -1]  # the first and the last may have reached one of the two only
+    ours = ours[-ANSWERS - EPISODE_STEPS : -EPISODE_STEPS]  # the last may have reached one of the two only
     begin = next(i for i, value in enumerate(values) if np.array_equal(value, ours[0]))
     np.testing.assert_array_equal(values[begin : begin + ANSWERS], ours)
 
@@ -97,7 +99,7 @@ def test_the_same_bundle_infers_the_same_to_the_last_bit(recorded: Recorded) -> 
     assert recording.spec["sha256"] == recorded.bundle.info.sha256
     result = infer_again(recording, recorded.bundle)
     assert result.first is None and set(result.largest.values()) == {0.0}
-    assert result.compared >= ANSWERS - 1 and result.skipped == 0
+    assert result.compared >= ANSWERS and result.skipped == 0
 
 
 def test_another_bundle_differs_and_says_where(recorded: Recorded, tmp_path: Path) -> None:
