@@ -227,6 +227,8 @@ def _connect(workers: int, address: str | None) -> None:
     try:
         if address not in (None, "auto"):
             host, _, port = str(address).rpartition(":")
+            if not (host and port.isdecimal()):
+                raise ValueError("no HOST:PORT")
             socket.create_connection((host, int(port)), REACH_S).close()  # Ray would try for minutes
         ray.init(**where, log_to_driver=False, configure_logging=False)
     except (OSError, RuntimeError, ValueError) as error:
