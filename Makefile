@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JAZZY := .venv-jazzy
+METAWORLD := .venv-metaworld
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 JAZZY_PIP := $(JAZZY)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(JAZZY)/constraints
+METAWORLD_PIP := $(METAWORLD)/bin/python -m pip install --quiet --disable-pip-version-check \
+  --constraint $(METAWORLD)/constraints
 
 # Stamps are written after the work they stand for, so that work cut short is done again. The first carries the Python
 # version: another PYTHON makes a new environment.
@@ -27,7 +30,7 @@ found = {d.name.lower().replace("_", "-"): d.version.split("+")[0] for d in dist
 print(*(f"{name}=={found[name]}" for name in sorted(found) if name not in own), sep="\n")
 endef
 
-.PHONY: help train demo test test-jazzy bench results lock clean
+.PHONY: help train demo test test-jazzy test-metaworld bench results lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -35,6 +38,7 @@ help:
 	@echo 'make demo    install what ROS needs, show simulator and policy over DDS; BUNDLE=... names another policy'
 	@echo 'make test    install everything, check style and types, run all tests'
 	@echo 'make test-jazzy   run the tests of the nodes with ROS 2 Jazzy, in an environment of its own'
+	@echo 'make test-metaworld   run the tests of the environments with Meta-World, in an environment of its own'
 	@echo 'make bench   measure the parts of an epoch against the ceilings of the machine'
 	@echo 'make results  write docs/results.md again from the numbers in benchmarks/results'
 	@echo 'make lock    renew requirements.lock with the newest versions'
@@ -55,6 +59,9 @@ test: $(VENV)/test
 
 test-jazzy: $(JAZZY)/test
 	$(JAZZY)/bin/python -m pytest test/test_ros_*.py
+
+test-metaworld: $(METAWORLD)/test
+	$(METAWORLD)/bin/python -m pytest test/test_meta_world.py test/test_envs_*.py
 
 bench: $(VENV)/train
 	$(BIN)/python benchmarks/throughput.py --json output/throughput.json
@@ -94,6 +101,14 @@ $(JAZZY)/test: $(DECLARED) requirements-jazzy.txt
 	$(JAZZY_PIP) --no-build-isolation --editable '.[ros]' pytest pytest-timeout
 	@touch $@
 
+$(METAWORLD)/test: $(DECLARED) requirements-metaworld.txt
+	@echo 'installing what training needs, with Meta-World and its MuJoCo: a minute or two the first time'
+	$(PYTHON) -m venv --clear $(METAWORLD)
+	grep -v '^mujoco' requirements.lock | cat - requirements-metaworld.txt > $(METAWORLD)/constraints
+	$(METAWORLD_PIP) setuptools
+	$(METAWORLD_PIP) --no-build-isolation --editable '.[metaworld]' pytest pytest-timeout
+	@touch $@
+
 # torch and the ROS distribution stay as they are: change their lines by hand.
 lock: export LIST := $(LIST_INSTALLED)
 lock:
@@ -106,5 +121,5 @@ lock:
 	rm -rf build/lock build/kept
 
 clean:
-	rm -rf $(VENV) $(JAZZY) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(JAZZY) $(METAWORLD) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

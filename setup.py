@@ -59,6 +59,8 @@ setup(
     ],
     extras_require={
         "ray": ["ray"],
+        # In an environment of its own: it asks for an older MuJoCo than requirements.lock has.
+        "metaworld": ["metaworld>=3"],
         "record": ["mcap", "mcap-ros2-support"],
         "video": ["imageio-ffmpeg"],
         # Only where no ROS 2 installation provides them. The distribution is chosen by the lock file.

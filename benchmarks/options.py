@@ -30,6 +30,7 @@ OPTIONS = {  # the default first in each group; name -> settings
         "task_distribution worst": "training.hard_task_share=1 training.hard_tasks=worst",
         "task_distribution best": "training.hard_task_share=1 training.hard_tasks=best",
         "sampling_mode linear": "training.replay_sampling=linear",
+        "augmented_every 1": "sac.imagined_share=0.5",
         "early stopping, 20 steps": "inference.early_stopping_steps=20",
         "PCGrad true_task": "inference.pcgrad=true_task sac.pcgrad=true_task",
         "PCGrad most_likely_task": "inference.pcgrad=most_likely_task sac.pcgrad=most_likely_task",

@@ -78,13 +78,13 @@ class ReferenceCost:
         zeros = torch.zeros(config.sac.batch_size)
         self.sac.step(
             TransitionBatch(
-                obs=model.normaliser.obs(context.obs[:, -1]),
+                obs=model.policy_obs(context.obs[:, -1]),
                 latent=latent,
                 critic_latent=latent,
                 action=context.action[:, -1],
                 reward=context.reward[:, -1],
                 terminated=zeros,
-                next_obs=model.normaliser.obs(context.next_obs[:, -1]),
+                next_obs=model.policy_obs(context.next_obs[:, -1]),
                 next_latent=latent,
                 next_critic_latent=latent,
             )

@@ -6,7 +6,7 @@
     half_cheetah ─┐
     ant, humanoid ┼─► mujoco_robot ─┐ Robot: state -> state, RobotSpec (observation layout, efforts)
     walker, hopper┘                 │
-    point_robot ────────────────────┤
+    point_robot, meta_world ────────┤
                                     ├──► vector_env ──► task_env ──► gymnasium.make(id)
     base_task ──► tasks ────────────┤        └─────────────────────► make_vector(id, N), gymnasium.make_vec(id)
                                     │
@@ -14,7 +14,8 @@
 
 Imports point one way: base_task < tasks; appearance, spec, tasks < robot; appearance < mujoco_links < mujoco_physics;
 robot, mujoco_physics < mujoco_robot < floating_robot, varied_runner < the robots; tasks < task_batch; robot,
-task_batch < vector_env < task_env.
+task_batch < vector_env < task_env; base_task < meta_world_tasks < meta_world. Meta-World's package is an extra; only
+meta_world_simulator imports it, and only when an episode begins.
 
 A new base task is one row in a robot's table. A new robot is one file in this folder: it offers `envs.robot.Robot` and
 declares its environments in a table named ENVIRONMENTS, which is found there.
@@ -117,9 +118,11 @@ def make_vector(
         episode_steps: steps until truncation; None for the environment's own.
 
     Raises:
-        ValueError: unknown environment or base task, or a bad number or schedule.
+        ValueError: unknown environment or base task, a bad number or schedule, or an extra that is not installed.
     """
     definition = _definition(env_id)
+    if extra := definition.missing_extra:
+        raise ValueError(f"found no package {extra!r} for {env_id}, expected it, fix: pip install 'tigr_ros[{extra}]'")
     return TaskVectorEnv(
         definition.make_robot(num_threads),
         task_set(env_id, base_tasks),

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-Form = Literal["scaled", "direction", "dynamics"]
+Form = Literal["scaled", "direction", "dynamics", "world"]
 Reward = Literal["relative", "relative_square", "absolute", "absolute_sum", "within", "along"]
 GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
 
@@ -23,6 +23,7 @@ class BaseTask:
     scaled       parameter * axis
     direction    (cos parameter, sin parameter) * axis
     dynamics     axis; the parameter changes the robot instead: one entry for each of `Robot.dynamics`
+    world        axis; the parameter says instead where things lie around the robot: see `Robot.arranged`
     ===========  ==================================================================================
 
     `reward` is the tracking reward, with the robot's `quantity` as value and |.| the Euclidean norm:
@@ -57,6 +58,7 @@ class BaseTask:
     reach: float = 0.0
     alive: float = 0.0
     impact_cost: float = 0.0
+    held_out: bool = False  # among the test tasks alone
 
     def __post_init__(self) -> None:
         for kind, found, known in (("reward", self.reward, get_args(Reward)), ("form", self.form, get_args(Form))):
@@ -79,21 +81,33 @@ class BaseTask:
 
     @property
     def parameter_unit(self) -> str:
-        return {"scaled": self.unit, "direction": "rad", "dynamics": ""}[self.form]
+        return {"scaled": self.unit, "direction": "rad", "dynamics": "", "world": "m"}[self.form]
+
+    @property
+    def ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest value of each entry of the parameter, [P] each."""
+        return np.full(self.parameter_dim, self.low), np.full(self.parameter_dim, self.high)
+
+    @property
+    def range_text(self) -> str:
+        """The range of the parameter in words."""
+        return f"[{self.low:g}, {self.high:g}] {self.parameter_unit}"
 
     @property
     def is_relative(self) -> bool:
         """Whether the reward divides by the length of the target."""
         return self.reward in ("relative", "relative_square")
 
-    def fits(self, parameter: Sequence[float]) -> bool:
-        """Whether the reward does not divide by zero."""
-        return not self.is_relative or self.form != "scaled" or any(parameter)
+    def problem(self, parameter: Sequence[float]) -> str:
+        """Return what is wrong with a parameter of finite numbers; nothing of one that lies out of range."""
+        if self.is_relative and self.form == "scaled" and not any(parameter):
+            return f"found parameter 0 for base task {self.name!r}, expected another: its reward divides by it"
+        return ""
 
     def target(self, parameter: Sequence[float]) -> np.ndarray:
         """Return the target [V] that a parameter [P] stands for."""
         axis = np.array(self.axis)
-        if self.form == "dynamics":
+        if self.form in ("dynamics", "world"):
             return axis
         if self.form == "direction":
             return np.array([math.cos(parameter[0]), math.sin(parameter[0])]) * axis
@@ -118,6 +132,8 @@ class BaseTask:
         return np.stack([rng.permutation(grid) for _ in range(self.parameter_dim)], axis=1)
 
     def describe(self, parameter: Sequence[float]) -> str:
-        """Return a task in words, such as ``jump 2.0 m/s``; numbers about the dynamics are left out."""
-        numbers = [] if self.form == "dynamics" else [", ".join(f"{entry:.1f}" for entry in parameter)]
-        return " ".join([self.name.replace("_", " "), *numbers, self.parameter_unit]).strip()
+        """Return a task in words, such as ``jump 2.0 m/s``; numbers about body or world are left out."""
+        if self.form in ("dynamics", "world"):
+            return self.name.replace("_", " ")
+        numbers = ", ".join(f"{entry:.1f}" for entry in parameter)
+        return " ".join([self.name.replace("_", " "), numbers, self.parameter_unit]).strip()

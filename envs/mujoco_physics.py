@@ -148,4 +148,5 @@ def _strip_pictures(spec: mujoco.MjSpec) -> None:
     for geom in spec.geoms:
         geom.material = ""
     for picture in (*spec.materials, *spec.textures):
-        spec.delete(picture)
+        # MuJoCo 3.3.0, which Meta-World asks for, has the first only.
+        picture.delete() if hasattr(picture, "delete") else spec.delete(picture)

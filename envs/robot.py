@@ -6,12 +6,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
 from envs.appearance import Capsules, Link, View
 from envs.spec import RobotSpec
-from envs.tasks import BaseTask
+from envs.tasks import BaseTask, Task
 
 
 class Robot(ABC):
@@ -25,6 +26,7 @@ class Robot(ABC):
     quantity_dims: Mapping[str, int]  # name -> number of components, of everything a task can be about
     view: View
     dynamics: tuple[str, ...] = ()  # what a task can change about its body
+    has_scripts = False  # whether there are policies written by hand for its tasks
 
     @property
     @abstractmethod
@@ -67,6 +69,14 @@ class Robot(ABC):
         """Return `state` [N, S] of robots whose bodies are what `dynamics` [N, len(self.dynamics)] says."""
         raise NotImplementedError(f"{type(self).__name__} has no dynamics to change")
 
+    def arranged(self, state: np.ndarray, tasks: Mapping[int, Task]) -> np.ndarray:
+        """Return `state` [N, S] after the worlds of some robots were arranged for `tasks` of the form ``world``."""
+        raise NotImplementedError(f"{type(self).__name__} has no world to arrange")
+
+    def scripted_ctrl(self, state: np.ndarray) -> np.ndarray:
+        """Return the controls [N, A] that policies written by hand, which know the task, choose in `state` [N, S]."""
+        raise NotImplementedError(f"{type(self).__name__} has no scripted policies")
+
     def close(self) -> None:  # noqa: B027 (most robots have none)
         """Release threads. May be called more than once."""
 
@@ -79,3 +89,9 @@ class EnvDefinition:
     make_robot: Callable[[int], Robot]  # num_threads -> robot
     base_tasks: tuple[BaseTask, ...]
     episode_steps: int
+    extra: str = ""  # of this package, called as what it installs, without which no episode can begin
+
+    @property
+    def missing_extra(self) -> str:
+        """The extra, where it is not installed; else empty."""
+        return self.extra if self.extra and find_spec(self.extra) is None else ""

@@ -60,6 +60,7 @@ class RobotSpec:
     actuators: tuple[Actuator, ...]
     control_dt: float  # [s]
     floating_base: str | None = None  # name of its joint
+    only_simulated: bool = False  # its coordinates are no joints, or its actions no efforts, of a robot that could be
 
     def __post_init__(self) -> None:
         known = {"position": self.position_names, "velocity": self.velocity_names}

@@ -66,12 +66,18 @@ class TaskSet:
         """Largest number of parameters among the base tasks."""
         return max(base_task.parameter_dim for base_task in self.base_tasks)
 
+    @property
+    def num_known(self) -> int:
+        """One more than the highest label of a train task: those beyond are held out."""
+        known = [label for label, base_task in enumerate(self.base_tasks) if not base_task.held_out]
+        return known[-1] + 1 if known else len(self)
+
     def task(self, name: str, *parameter: float) -> Task:
         """Return a checked task. Parameters outside the base task's range are allowed (generalisation tests).
 
         Raises:
-            ValueError: unknown name, wrong number of parameters, a parameter that is not a finite number, or
-                zero where the reward divides by it.
+            ValueError: unknown name, wrong number of parameters, a parameter that is not a finite number, or one
+                with which the task cannot be, such as zero where the reward divides by it.
         """
         index = self._index(name)
         base_task = self.base_tasks[index]
@@ -82,13 +88,10 @@ class TaskSet:
         if len(values) != base_task.parameter_dim or not all(math.isfinite(value) for value in values):
             raise ValueError(
                 f"found parameter {parameter} for base task {name!r}, expected {base_task.parameter_dim} "
-                f"finite number(s), fix: choose from [{base_task.low:g}, {base_task.high:g}] {base_task.parameter_unit}"
+                f"finite number(s), fix: choose from {base_task.range_text}"
             )
-        if not base_task.fits(values):
-            raise ValueError(
-                f"found parameter 0 for base task {name!r}, expected another: its reward divides by it, "
-                f"fix: choose from [{base_task.low:g}, {base_task.high:g}] {base_task.parameter_unit}"
-            )
+        if problem := base_task.problem(values):
+            raise ValueError(f"{problem}, fix: choose from {base_task.range_text}")
         return Task(name, index, values)
 
     def parse(self, task: TaskLike) -> Task:
@@ -153,10 +156,12 @@ class TaskSet:
         Both lists go round the base tasks in label order, so any stretch of them is balanced. Per base task,
         parameters lie evenly over the range, ends included, in a shuffled order; with several parameters each
         is spread and shuffled by itself (a Latin hypercube), unless they lie evenly over a disc. Only a base task
-        whose range is a point is the same in both lists.
+        whose range is a point is the same in both lists. Where base tasks are held out, the test tasks are theirs
+        and the train tasks are the others'.
         """
-        train_names = [self.names[i % len(self)] for i in range(num_train)]
-        test_names = [self.names[i % len(self)] for i in range(num_test)]
+        known, held_out = ([t.name for t in self.base_tasks if t.held_out is out] for out in (False, True))
+        train_names = [(known or held_out)[i % len(known or held_out)] for i in range(num_train)]
+        test_names = [(held_out or known)[i % len(held_out or known)] for i in range(num_test)]
         parameters = {
             base_task.name: iter(base_task.spread((train_names + test_names).count(base_task.name), rng))
             for base_task in self.base_tasks

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._task_change = None if task_change is None else parse_task_change(task_change)
         self._check_task_change()
         self._check_dynamics()
+        self._arranges = any(base_task.form == "world" for base_task in task_set.base_tasks)
         self.single_observation_space = Box(-np.inf, np.inf, (robot.spec.obs_dim,), np.float64)
         self.single_action_space = Box(-1.0, 1.0, (robot.spec.action_dim,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -123,7 +124,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """Give member `index` another task, from its next step on."""
         state = self._require_reset()
         self._batch.assign(index, self.task_set.parse(task))
-        self._state = self._with_dynamics(state)
+        self._state = self._for_tasks(state, [index])
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -147,7 +148,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._state = np.stack([self._robot.initial_state(rng) for rng in self._rngs])
         for index, (task, rng) in enumerate(zip(tasks, self._rngs, strict=True)):
             self._batch.assign(index, task or self.task_set.sample(rng))
-        self._state = self._with_dynamics(self._state)
+        self._state = self._for_tasks(self._state, range(self.num_envs))
         self._steps[:] = 0
         self._quantities = self._robot.quantities(self._state, self._state)
         tracking = self._batch.track(self.quantities)
@@ -182,7 +183,18 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._change_tasks(np.flatnonzero(due))
             info["next_base_task"] = self._batch.label.copy()
         truncated = self._steps >= self.episode_steps
-        return self._observe(state), tracking.reward + control, self._robot.terminated(state), truncated, info
+        terminated = self._robot.terminated(state)
+        # A change of the task may have arranged the world anew, and that is what is seen.
+        return self._observe(self._state), tracking.reward + control, terminated, truncated, info
+
+    @property
+    def has_scripts(self) -> bool:
+        """Whether there are policies written by hand for the tasks."""
+        return self._robot.has_scripts
+
+    def scripted_actions(self) -> np.ndarray:
+        """Return what policies written by hand, which know the tasks, would do now, [N, A] in [-1, 1]."""
+        return self.spec_robot.ctrl_to_action(self._robot.scripted_ctrl(self._require_reset()))
 
     def close_extras(self, **kwargs: Any) -> None:
         self._robot.close()
@@ -205,9 +217,13 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         for index in members.tolist():
             self.set_task(index, self.task_set.sample_other(self.tasks[index], self._rngs[index]))
 
-    def _with_dynamics(self, state: np.ndarray) -> np.ndarray:
-        """Return `state` of robots whose bodies are what their tasks say."""
-        return self._robot.with_dynamics(state, self._batch.dynamics) if self._batch.dynamics.shape[1] else state
+    def _for_tasks(self, state: np.ndarray, members: Iterable[int]) -> np.ndarray:
+        """Return `state` of robots whose bodies, and the worlds of `members`, are what their tasks say."""
+        if self._batch.dynamics.shape[1]:
+            state = self._robot.with_dynamics(state, self._batch.dynamics)
+        if self._arranges:
+            state = self._robot.arranged(state, {i: task for i in members if (task := self._batch.tasks[i])})
+        return state
 
     def _seed(self, seed: int | Sequence[int | None] | None) -> None:
         if seed is None:

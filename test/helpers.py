@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from envs import ENVIRONMENTS
 from tigr_core.config import ModelConfig
 from tigr_core.model import TaskInferenceModel
 from tigr_core.rollout import Episodes
+
+INSTALLED = [env_id for env_id, definition in ENVIRONMENTS.items() if not definition.missing_extra]
 
 
 def tiny_model(obs_dim: int = 2, action_dim: int = 2, **settings: Any) -> TaskInferenceModel:

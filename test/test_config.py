@@ -30,7 +30,7 @@ def test_shipped_configuration_loads_and_fits_its_environment(name: str) -> None
     assert config.name == name
     assert config.description
     tasks = task_set(config.env.id, config.env.base_tasks)
-    assert config.model.num_components == (len(tasks) if config.model.method == "tigr" else 1)
+    assert config.model.num_components == (tasks.num_known if config.model.method == "tigr" else 1)
 
 
 def test_half_cheetah_eight_has_the_settings_of_the_paper() -> None:
@@ -65,6 +65,15 @@ def test_half_cheetah_eight_has_the_settings_of_the_paper() -> None:
         ("schema_version: 2", "schema_version: should be 1, found 2"),
         ("training: {replay_capacity: 100}", "training.replay_capacity is 100, less than one episode"),
         ("sac: {min_temperature: 0.5}", "sac.min_temperature 0.5 is above sac.temperature 0.2"),
+        (
+            "sac: {imagined_share: 0.5, critic_sees_task: true}",
+            "sac.imagined_share 0.5 with sac.critic_sees_task or sac.told_share needs inference.anchor_weight above 0",
+        ),
+        (
+            "sac: {imagined_share: 0.5}\ninference: {steps_per_epoch: 0, first_epoch_steps: 0}",
+            "sac.imagined_share 0.5 needs inference.steps_per_epoch above 0",
+        ),
+        ("sac: {imagined_share: 0.5}\nmodel: {method: pearl}", "sac.imagined_share is 0.5; model.method pearl needs 0"),
     ],
 )
 def test_mistake_is_told_by_key(tmp_path: Path, text: str, said: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers import INSTALLED
 
 import envs
 from envs.appearance import View
@@ -41,7 +42,7 @@ def test_the_point_is_a_small_ball() -> None:
     np.testing.assert_allclose(shown.ends[0], [[0.3, -0.2, 0.0]] * 2)
 
 
-@pytest.mark.parametrize("env_id", envs.env_ids())
+@pytest.mark.parametrize("env_id", INSTALLED)
 def test_observations_tell_the_posture(env_id: str) -> None:
     """All of it, or all but where along the ground a robot is whose task is to run."""
     env = envs.make_vector(env_id, 2)
@@ -53,7 +54,7 @@ def test_observations_tell_the_posture(env_id: str) -> None:
     env.close()
 
 
-@pytest.mark.parametrize("env_id", envs.env_ids())
+@pytest.mark.parametrize("env_id", INSTALLED)
 def test_every_robot_and_every_target_is_in_its_picture(env_id: str) -> None:
     env, robot = envs.make_vector(env_id), envs.ENVIRONMENTS[env_id].make_robot(1)
     env.reset(seed=0)
@@ -64,6 +65,8 @@ def test_every_robot_and_every_target_is_in_its_picture(env_id: str) -> None:
     height = shown.ends @ up - foot
     assert view.low <= height.min() and height.max() <= view.high
     for base_task in env.task_set.base_tasks:
+        if base_task.form == "world":
+            continue  # what its parameter means, Meta-World alone knows
         assert target_strokes(base_task, (base_task.high,) * base_task.parameter_dim, shown.centre)
     env.close()
     robot.close()

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
+from helpers import INSTALLED
 
-from envs import TaskEnv, TaskVectorEnv, env_ids, make_env, make_vector, task_set
+from envs import ENVIRONMENTS, TaskEnv, TaskVectorEnv, env_ids, make_env, make_vector, task_set
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("env_id", env_ids())
+@pytest.mark.parametrize("env_id", INSTALLED)
 def test_check_env_has_nothing_to_say(env_id: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -32,7 +33,7 @@ def test_check_env_has_nothing_to_say(env_id: str) -> None:
         env.close()
 
 
-@pytest.mark.parametrize("env_id", env_ids())
+@pytest.mark.parametrize("env_id", INSTALLED)
 def test_spaces_fit_the_robot(env_id: str) -> None:
     env = gymnasium.make_vec(env_id, num_envs=3, num_threads=2)
     assert isinstance(env, TaskVectorEnv)
@@ -48,7 +49,7 @@ def test_spaces_fit_the_robot(env_id: str) -> None:
 
 
 def test_ids_base_tasks_and_lengths() -> None:
-    found = {env_id: (len(task_set(env_id)), make_vector(env_id).episode_steps) for env_id in env_ids()}
+    found = {env_id: (len(task_set(env_id)), ENVIRONMENTS[env_id].episode_steps) for env_id in env_ids()}
     assert found == {
         "tigr/HalfCheetahEight-v0": (8, 200),
         "tigr/HalfCheetahDir-v0": (2, 200),
@@ -64,6 +65,9 @@ def test_ids_base_tasks_and_lengths() -> None:
         "tigr/HumanoidDir-v0": (1, 200),
         "tigr/WalkerRandParams-v0": (1, 200),
         "tigr/HopperRandParams-v0": (1, 200),
+        "tigr/MetaWorldML1-v0": (50, 500),
+        "tigr/MetaWorldML10-v0": (15, 500),
+        "tigr/MetaWorldML45-v0": (50, 500),
     }
     assert task_set("tigr/HalfCheetah-v0", ["jump", "velocity"]).names == ("jump", "velocity")
 

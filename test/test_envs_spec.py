@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import INSTALLED
 
-from envs import Actuator, ObservationTerm, RobotSpec, env_ids, make_vector
+from envs import Actuator, ObservationTerm, RobotSpec, make_vector
 
 SPEC = RobotSpec(
     name="toy",
@@ -66,7 +67,7 @@ def test_effort_by_hand() -> None:
     np.testing.assert_allclose(SPEC.action_to_effort(np.array([-9.0, 9.0])), [-120.0, 2.0])  # clipped
 
 
-@pytest.mark.parametrize("env_id", env_ids())
+@pytest.mark.parametrize("env_id", INSTALLED)
 def test_effort_round_trip(env_id: str) -> None:
     spec = make_vector(env_id).spec_robot
     action = np.random.default_rng(0).uniform(-1, 1, (1000, spec.action_dim))
@@ -79,7 +80,7 @@ def test_efforts_beyond_the_actuator_are_clipped() -> None:
     np.testing.assert_allclose(SPEC.effort_to_ctrl(np.array([1e6, -1e6])), [1.0, 0.0])
 
 
-@pytest.mark.parametrize("env_id", env_ids())
+@pytest.mark.parametrize("env_id", INSTALLED)
 def test_json_round_trip(env_id: str) -> None:
     spec = make_vector(env_id).spec_robot
     copy = RobotSpec.from_dict(json.loads(json.dumps(spec.to_dict())))

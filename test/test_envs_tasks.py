@@ -79,7 +79,8 @@ def test_samples_lie_in_the_ranges_and_follow_the_seed(env_id: str) -> None:
         base_task = tasks.base_tasks[task.index]
         assert base_task.name == task.base_task
         assert len(task.parameter) == base_task.parameter_dim
-        assert all(base_task.low <= value <= base_task.high for value in task.parameter)
+        low, high = base_task.ranges
+        assert (low <= task.parameter).all() and (task.parameter <= high).all()
     assert set(Counter(task.index for task in draws)) == set(range(len(tasks)))
     assert tasks.sample(np.random.default_rng(0)) == draws[0]
     assert tasks.sample(np.random.default_rng(1)) != draws[0]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from tigr_core.normaliser import Normaliser
@@ -27,6 +28,18 @@ def test_transition_is_obs_action_reward_next_obs_with_the_statistics_of_obs_for
     assert x.tolist() == [1.0, 0.0, -1.0, 2.0, 3.0, 0.0]
     assert normaliser.transition_dim == 6
     assert normaliser.obs(next_obs).tolist() == [3.0, 0.0]
+
+
+@pytest.mark.parametrize("own_next_obs", [False, True])
+def test_what_is_normalised_comes_back_in_its_units(own_next_obs: bool) -> None:
+    normaliser = Normaliser(2, 1, own_next_obs=own_next_obs)
+    rng = np.random.default_rng(0)
+    obs, action, reward, next_obs = (torch.from_numpy(rng.normal(3.0, 2.0, (9, n))).float() for n in (2, 1, 1, 2))
+    normaliser.update(obs, action, reward.squeeze(1), next_obs)
+    x = normaliser.transition(obs, action, reward.squeeze(1), next_obs)
+    assert torch.equal(normaliser.action(action), x[:, 2:3])
+    found = normaliser.in_units(x[:, 4:], x[:, 3])
+    torch.testing.assert_close(found, (next_obs, reward.squeeze(1)))
 
 
 def test_many_small_updates_equal_one_large() -> None:

@@ -107,6 +107,7 @@ def test_keys_that_change_what_another_means(
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
+        ({"algo_params": {"augmented_every": 0}}, {"sac.imagined_share": 0.0}),
         ({}, {"training.hard_task_share": 0.0, "training.replay_sampling": "even", "model.encoder": "gru"}),
         ({"PCGrad_params": {"PCGrad_option": "true_task"}}, {"inference.pcgrad": None, "sac.pcgrad": None}),
         (
@@ -115,6 +116,10 @@ def test_keys_that_change_what_another_means(
         ),
         ({"task_distribution": "best"}, {"training.hard_tasks": "best", "training.hard_task_share": 1.0}),
         ({"algo_params": {"sampling_mode": "linear"}}, {"training.replay_sampling": "linear"}),
+        (
+            {"algo_params": {"augmented_every": 4, "augmented_start_percentage": 0.5, "augmented_rollout_length": 3}},
+            {"sac.imagined_share": 0.2, "sac.imagined_start": 0.5, "sac.imagined_horizon": 3},
+        ),
         (
             {"algo_params": {"encoder_type": "conv", "timestep_combination": "network", "encoding_mode": "trajectory"}},
             {"model.encoder": "conv", "model.timestep_combination": "network", "model.context": "window"},
@@ -155,12 +160,11 @@ def test_each_key_of_a_file_is_told(tmp_path: Path) -> None:
     assert all(note.why for note in notes.values() if note.kind in (IGNORED, OPTION))
     assert notes["algo_params.time_steps"].here == "model.context_length: 64"
     asked = {
-        "algo_params": {"permute_samples": True, "augmented_every": 5, "augmented_of_a_later_version": 1},
+        "algo_params": {"permute_samples": True, "augmented_of_a_later_version": 1},
         "path_to_weights": "somewhere",
     }
     told = {note.key: (note.kind, note.here) for note in read(tmp_path, asked).notes()}
     assert told["algo_params.permute_samples"] == (UNSUPPORTED, "false is used")
-    assert told["algo_params.augmented_every"] == (UNSUPPORTED, "0 is used")
     assert told["algo_params.augmented_of_a_later_version"][0] == IGNORED
     assert told["path_to_weights"][0] == UNSUPPORTED
 

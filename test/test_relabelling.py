@@ -14,10 +14,11 @@ from helpers import episodes_of, tiny_model
 
 from envs import make_vector, task_set
 from envs.tasks import BaseTask, Task, TaskSet
+from tigr_core.checks import check_relabelling
 from tigr_core.collector import LocalCollector, Request
 from tigr_core.config import EnvConfig
 from tigr_core.errors import UserError
-from tigr_core.relabelling import Relabeller, check_relabelling
+from tigr_core.relabelling import Relabeller
 from tigr_core.replay import ReplayBuffer
 from tigr_core.rollout import Episodes
 
@@ -29,6 +30,8 @@ TASKS = TaskSet(
 )
 DIMS = {"place": 1, "speed": 1}
 SPEEDS = np.array([[[5.0, 1.0], [7.0, 3.0]], [[0.0, 2.0], [0.0, 0.0]]], np.float32)  # [E, T, (place, speed)]
+
+NONE = np.zeros(200, int)  # the base tasks that episodes came with, where they do not matter
 
 
 def relabeller(
@@ -51,20 +54,20 @@ class OneTask(TaskSet):
 def test_rewards_by_hand() -> None:
     action, valid = np.full((2, 2, 1), 0.5), np.ones((2, 2), bool)
     rng = np.random.default_rng(0)
-    reward, label, parameter, mean = relabeller(TASKS.task("speed", 2.0))(SPEEDS, action, valid, rng)
+    reward, label, parameter, mean = relabeller(TASKS.task("speed", 2.0))(SPEEDS, action, valid, NONE[:2], rng)
     # -|v - 2| / 2 - 0.1 * 0.25
     np.testing.assert_allclose(reward, [[-0.525, -0.525], [-0.025, -1.025]], rtol=1e-6)
     assert (label.tolist(), parameter.tolist()) == ([0, 0], [[2.0], [2.0]])
     np.testing.assert_allclose(mean, [-0.5, -0.5])
-    reward, label, *_ = relabeller(TASKS.task("place", 6.0))(SPEEDS, action, valid, rng)
+    reward, label, *_ = relabeller(TASKS.task("place", 6.0))(SPEEDS, action, valid, NONE[:2], rng)
     assert reward.tolist() == [[-1.0, -1.0], [-6.0, -6.0]] and label.tolist() == [1, 1]
 
 
 def test_tasks_too_far_from_what_happened_are_not_given() -> None:
     action, subject = np.zeros((2, 2, 1)), relabeller(TASKS.task("place", 6.0), worst=-2.0)
-    *_, mean = subject(SPEEDS, action, np.ones((2, 2), bool), np.random.default_rng(0))
+    *_, mean = subject(SPEEDS, action, np.ones((2, 2), bool), NONE[:2], np.random.default_rng(0))
     assert mean.tolist() == [-1.0, -np.inf]
-    *_, mean = subject(SPEEDS, action, np.zeros((2, 2), bool), np.random.default_rng(0))
+    *_, mean = subject(SPEEDS, action, np.zeros((2, 2), bool), NONE[:2], np.random.default_rng(0))
     assert np.isfinite(mean).all(), "padding does not count"
 
 
@@ -75,7 +78,7 @@ def test_every_other_episode_is_given_what_it_is_good_at(best_task: bool) -> Non
     quantities = np.array([[at] * 2 for at in place_speed], np.float32)
     action, valid = np.zeros((3, 2, 1)), np.ones((3, 2), bool)
     subject = Relabeller(TASKS, DIMS, worst_reward=-100.0, candidates=100, best_task=best_task)
-    draws = [subject(quantities, action, valid, np.random.default_rng(seed)) for seed in range(200)]
+    draws = [subject(quantities, action, valid, NONE[:3], np.random.default_rng(seed)) for seed in range(200)]
     at_speed = np.mean([new.base_task[0] == 0 for new in draws])
     fits = np.mean([new.base_task[0] == 0 and abs(new.parameter[0, 0] - 3.0) < 0.3 for new in draws])
     # By chance speed is given in half of the cases; where it is chosen, always, with the best of 100 parameters.
@@ -83,6 +86,16 @@ def test_every_other_episode_is_given_what_it_is_good_at(best_task: bool) -> Non
         assert 0.65 < at_speed < 0.85 and 0.4 < fits < 0.65
     else:
         assert 0.4 < at_speed < 0.6 and 0.2 < fits < 0.4
+
+
+def test_a_share_keeps_its_base_task_with_any_parameter() -> None:
+    own, count = np.arange(200) % 2, 200
+    quantities, action = np.zeros((count, 1, 2)), np.zeros((count, 1, 1))
+    for share, low, high in ((1.0, 1.0, 1.0), (0.5, 0.65, 0.85), (0.0, 0.4, 0.6)):  # of the others, half by chance
+        subject = Relabeller(TASKS, DIMS, worst_reward=-100.0, candidates=2, same_share=share)
+        new = subject(quantities, action, np.ones((count, 1), bool), own, np.random.default_rng(0))
+        assert low <= (new.base_task == own).mean() <= high
+        assert len(set(new.parameter[new.base_task == 0, 0].tolist())) > 40
 
 
 @pytest.mark.parametrize("env_id", ["tigr/PointRobot-v0", "tigr/HalfCheetah-v0"])
@@ -98,7 +111,7 @@ def test_the_rewards_are_those_of_the_environment(env_id: str) -> None:
     for task in others:  # the same seeds and random actions under another task
         subject = relabeller(task, env.task_set, dims, worst=-np.inf)
         reward, label, parameter, _ = subject(
-            done[first].quantities, done[first].action, done[first].valid, np.random.default_rng(0)
+            done[first].quantities, done[first].action, done[first].valid, NONE[:12], np.random.default_rng(0)
         )
         np.testing.assert_allclose(reward, done[task].reward, rtol=2e-5, atol=1e-5)
         assert np.array_equal(label, done[task].base_task[:, 0])
@@ -146,7 +159,7 @@ def test_a_share_of_the_drawn_episodes_changes() -> None:
 def test_tasks_are_drawn_from_the_whole_set() -> None:
     subject, count = Relabeller(TASKS, DIMS, worst_reward=-100.0, candidates=1), 200
     _, label, parameter, _ = subject(
-        np.zeros((count, 1, 2)), np.zeros((count, 1, 1)), np.ones((count, 1), bool), np.random.default_rng(0)
+        np.zeros((count, 1, 2)), np.zeros((count, 1, 1)), np.ones((count, 1), bool), NONE, np.random.default_rng(0)
     )
     assert 70 < label.sum() < 130
     assert parameter[label == 0].min() < 1.3 and parameter[label == 0].max() > 4.7

@@ -13,6 +13,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 import envs
+from envs.meta_world import MetaWorld
 from envs.spec import Actuator, ObservationTerm, RobotSpec
 from tigr_core.errors import UserError
 from tigr_ros import messages
@@ -160,3 +161,8 @@ def test_robots_of_one_kind_are_told_apart_by_their_namespaces() -> None:
 def test_a_floating_base_is_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"robot 'ant' has a floating base \(root\), which joint_states cannot carry"):
         messages.JointStateReader(envs.make_env("tigr/AntNine-v0").spec_robot)
+
+
+def test_coordinates_that_are_no_joints_are_refused() -> None:
+    with pytest.raises(UserError, match=r"robot 'meta_world' has coordinates that are no joints, which joint_states"):
+        messages.JointStateReader(MetaWorld.spec)

@@ -117,6 +117,14 @@ def test_temperature_respects_its_floor_and_stays_when_fixed() -> None:
     assert fixed.temperature.item() == pytest.approx(0.2)
 
 
+def test_the_floor_of_the_temperature_falls_by_half_every_half_life() -> None:
+    settings = {"temperature": 0.2, "temperature_learning_rate": 1.0, "target_entropy_factor": 100.0}
+    subject = learner(learn_temperature=True, min_temperature=0.16, min_temperature_half_life=2, **settings)
+    for steps in range(4):
+        subject.step(batch())
+        assert subject.temperature.item() == pytest.approx(max(0.2 * math.exp(-1.0 - steps), 0.16 * 0.5 ** (steps / 2)))
+
+
 def test_view_aligns_transitions_with_their_latents(monkeypatch: pytest.MonkeyPatch) -> None:
     """The latent of a state is 1000 + its number, which the encoder sees as next_obs of the last transition."""
 

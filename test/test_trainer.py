@@ -173,6 +173,37 @@ def test_groups_of_gradients_are_the_same_after_an_interruption(tmp_path: Path) 
     assert same(learned(tmp_path / "parts"), learned(tmp_path / "whole"))
 
 
+def test_what_is_shipped_is_the_mean_of_the_weights_that_learn(tmp_path: Path) -> None:
+    names = ["training.average_epochs=2", "training.epochs=3"]
+    run(tmp_path / "whole", *names)
+    weights = []
+    for epochs in (1, 2, 3):
+        trainer = run(tmp_path / f"{epochs}", f"training.epochs={epochs}", "training.average_epochs=0")
+        weights.append(trainer.model.actor.state_dict())
+    shipped = load_bundle(tmp_path / "whole" / LAST).model.actor.state_dict()
+    for name, value in shipped.items():  # plain over the first two epochs, then half of the newest
+        expected = 0.25 * weights[0][name] + 0.25 * weights[1][name] + 0.5 * weights[2][name]
+        torch.testing.assert_close(value, expected)
+    run(tmp_path / "parts", *names, stop_after=30)
+    run(tmp_path / "parts", *names, resume=True)
+    again = load_bundle(tmp_path / "parts" / LAST).model.actor.state_dict()
+    assert all(torch.equal(again[name], shipped[name]) for name in shipped)
+
+
+def test_the_policy_that_settles_is_the_mean_and_only_inference_learns(tmp_path: Path) -> None:
+    names = ["training.average_epochs=2", "training.epochs=2"]
+    before = run(tmp_path / "before", *names)
+    assert before.average is not None
+    mean = {name: value.clone() for name, value in before.average.module.state_dict().items()}
+    names[1] = "training.epochs=4"
+    run(tmp_path / "before", *names, "training.settling_epochs=2", stop_after=3, resume=True)
+    after = run(tmp_path / "before", *names, "training.settling_epochs=2", resume=True)
+    assert (after.sac.steps, after.inference.steps) == (2 * 7, 4 * 5)
+    learned_to = after.model.state_dict()
+    assert all(torch.equal(learned_to[name], mean[name]) for name in mean if name.startswith("actor."))
+    assert not all(torch.equal(learned_to[name], mean[name]) for name in mean if name.startswith("encoder."))
+
+
 @pytest.mark.parametrize("hard_tasks", ["behind", "worst"])
 def test_hard_tasks_go_to_collection_and_relabelling(tmp_path: Path, hard_tasks: str) -> None:
     names = ["training.hard_task_share=1", f"training.hard_tasks={hard_tasks}", "training.exploration_episodes=3"]

@@ -80,6 +80,16 @@ def settled_reward_per_base_task(episodes: Episodes, names: Sequence[str]) -> di
     return _mean_per_base_task(episodes, settled_mean(episodes, episodes.reward), names)
 
 
+def success_per_base_task(episodes: Episodes, column: int, names: Sequence[str]) -> dict[str, float]:
+    """Share of the stationary episodes of each base task that succeed; nan where there is none."""
+    return _mean_per_base_task(episodes, successful(episodes, column), names)
+
+
+def successful(episodes: Episodes, column: int) -> np.ndarray:
+    """Which episodes succeed, bool [E]: that of the quantities which tells so is above 0 after some step."""
+    return ((episodes.quantities[..., column] > 0.0) & episodes.valid).any(axis=1)
+
+
 def settled_mean(episodes: Episodes, value: np.ndarray) -> np.ndarray:
     """Mean of `value` [E, T] over the second half of each episode, [E]."""
     settled = second_half(episodes)

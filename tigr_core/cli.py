@@ -27,6 +27,7 @@ from tigr_core.reference_notes import notes_table
 from tigr_core.run import RunOptions, make_collector, open_run
 from tigr_core.run_log import PROGRESS_FILE, read_progress
 from tigr_core.stop import Stop
+from tigr_core.stored_run import import_run
 from tigr_core.trainer import BEST
 from tigr_core.video import check_suffix, episodes_to_show, write_video
 
@@ -174,7 +175,8 @@ def _parse_tasks(text: str, config: Config) -> list[envs.Task]:
 def _show_results(results: run_report.Results, progress: dict[str, list[float]]) -> None:
     headline, console = results.headline(), Console()
     table = Table(title="Test tasks, most likely action", title_justify="left")
-    for column in ("base task", "return before", "return", "tracking error"):
+    success = "test_success" in headline
+    for column in ("base task", "return before", "return", *(["success"] if success else []), "tracking error"):
         table.add_column(column, justify="left" if column == "base task" else "right")
     for name in ("", *(f"/{n}" for n in results.bundle.info.base_tasks)):
         before = progress.get(f"test_return{name}", [])
@@ -182,6 +184,7 @@ def _show_results(results: run_report.Results, progress: dict[str, list[float]])
         cells = [
             f"{before[0]:.1f}" if before else "-",
             f"{headline[f'test_return{name}']:.1f}",
+            *([f"{headline[f'test_success{name}']:.0%}"] if success else []),
             f"{error:.2f}" if error is not None else "",
         ]
         table.add_row(name[1:] or "mean", *cells)
@@ -202,6 +205,7 @@ def _show_results(results: run_report.Results, progress: dict[str, list[float]])
 app.command()(recording_commands.replay)
 app.command()(recording_commands.report)
 app.command()(recording_commands.import_bag)
+app.command()(import_run)
 app.command()(reference_commands.import_weights)
 app.add_typer(reference_commands.config_app, name="config")
 

@@ -37,6 +37,7 @@ class Request:
     task_change: dict[str, Any] | None = None  # see `envs.tasks`: the task changes on the way
     episode_steps: int | None = None
     told_share: float = 0.0  # of the tasks, the first ones: the policy is told them
+    scripted_share: float = 0.0  # of the tasks, the first ones: the environment's scripted policies act
 
 
 class Collector(Protocol):
@@ -165,6 +166,8 @@ class _ShareCollector:
             action = controller.act(obs, generator)
             if request.random_actions:
                 action = rng.uniform(-1.0, 1.0, action.shape).astype(np.float32)
+            if scripted := round(request.scripted_share * len(request.tasks)):
+                action[:scripted] = env.scripted_actions()[:scripted]
             stepped_tasks = env.tasks
             obs, reward, terminated, _, info = env.step(action)
             _require_finite(self.env.id, stepped_tasks, step, obs, reward)

@@ -54,6 +54,7 @@ class ModelConfig(Section):
     context_length: Positive = 64  # transitions a `window` sees; `stream` carries the GRU state without limit
     num_components: Positive = 8
     latent_dim: Positive = 8
+    turning: Annotated[tuple[Count, ...], Field(strict=False)] = ()  # angles in the observation (model.py)
     own_next_obs_statistics: bool = False  # to normalise next observations; else those of observations (method.md)
     encoder_width: Annotated[float, Field(gt=0)] = 5.0  # hidden size of the GRU per input of a time step
     decoder_width: Annotated[float, Field(gt=0)] = 5.0  # hidden size of the decoders per input
@@ -71,7 +72,7 @@ class InferenceConfig(Section):
     batch_size: Positive = 4096  # contexts a step
     sequence_length: Positive = 200  # stream: time steps of a spliced sequence
     targets_per_sequence: Positive = 64  # stream: contexts read off a sequence
-    decoded_per_target: Positive = 16  # stream: transitions of the segment that the decoder reconstructs from one z
+    decoded_per_target: Positive = 1  # stream: transitions of the segment that the decoder reconstructs from one z
     segment_length: Positive = 100  # stream: mean time steps between two splices
     kl_weight: Weight = 1e-3
     separation_weight: Weight = 5e-4
@@ -100,10 +101,14 @@ class SACConfig(Section):
     critic_sees_task: bool = False  # critics are told the task, the actor is not (not in the paper; see sac_learner.py)
     told_share: Share = 0.0  # of transitions on which the actor, too, is told (not in the paper)
     pcgrad: PCGradGroups | None = None  # as for inference (pcgrad.py)
+    imagined_share: Share = 0.0  # of each batch that the decoder imagines (imagination.py)
+    imagined_horizon: Positive = 5  # steps of its roll-outs
+    imagined_start: Share = 0.2  # of the epochs, before it begins: the decoder has to learn first
     control_cost_warmup: Count = 0  # steps over which control comes to cost what it does (not in the paper)
     temperature: Annotated[float, Field(gt=0.0)] = 0.2
     learn_temperature: bool = False
     min_temperature: Weight = 0.0
+    min_temperature_half_life: Count = 0  # SAC steps over which that floor falls by half; 0: it stays
     temperature_learning_rate: Rate = 3e-4
     target_entropy_factor: float = 1.0  # target entropy = -factor * action dimension
 
@@ -117,15 +122,19 @@ class TrainingConfig(Section):
     replay_capacity: Positive = 10_000_000  # transitions
     replay_sampling: Literal["even", "linear"] = "even"  # linear: new episodes up to nine times as often as old ones
     told_share: Share = 0.0  # of episodes collected with the task told; 1: evaluated so, too, and nothing is inferred
+    scripted_share: Share = 0.0  # of collected episodes, exploration too, by the environment's scripted policies
     hard_task_share: Share = 0.0  # of tasks drawn by what `hard_tasks` says, not evenly (task_sampling.py)
     hard_tasks: Literal["behind", "worst", "best"] = "behind"  # by returns of base tasks; by how those of tasks grow
     relabel_share: Share = 0.0  # of old episodes that pose as another task's
     relabel_episodes: Positive = 2000  # drawn anew each epoch
     relabel_candidates: Positive = 1  # parameters drawn for every other such episode, the best of which it is given
     relabel_best_task: bool = False  # such an episode is given the base task it is best at; else any
+    relabel_same_share: Share = 0.0  # of such episodes that keep their base task and get any parameter
     relabel_worst_reward: float = -4.0  # per step; tasks with worse ones are not given (relabelling.py)
     evaluate_every: Positive = 10
     checkpoint_every: Positive = 10
+    average_epochs: Count = 0  # above 0: evaluated and shipped are means of weights over so long (weight_average.py)
+    settling_epochs: Count = 0  # the last ones, in which the policy stays as it is and only inference learns
     asynchronous: bool = False  # an epoch's episodes are collected during the one before, by older weights (ahead.py)
     fast: bool = False  # compiled regions with bfloat16 products: other last digits (fast.py); needs a C++ compiler
     task_change_steps: Positive = 100  # in the non-stationary evaluation of the report
@@ -163,11 +172,30 @@ class Config(Section):
             wrong.append(f"model.timestep_combination none needs model.encoder mlp, found {self.model.encoder}")
         if self.training.fast and (self.inference.pcgrad or self.sac.pcgrad):
             wrong.append("training.fast is true; inference.pcgrad and sac.pcgrad need false")
+        if self.training.settling_epochs > self.training.epochs:
+            wrong.append(
+                f"training.settling_epochs is {self.training.settling_epochs}, more than training.epochs "
+                f"{self.training.epochs}"
+            )
+        if self.sac.imagined_share > 0.0 and self.model.method == "tigr":
+            wrong += self._unfit_for_imagination()
         if self.model.method == "pearl":
             wrong += self._unfit_for_pearl()
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    def _unfit_for_imagination(self) -> list[str]:
+        """Tell where a decoder would say what it never learned: anything, or what codes of tasks mean."""
+        inference, sac, wrong = self.inference, self.sac, []
+        if inference.steps_per_epoch + inference.first_epoch_steps == 0:
+            wrong.append(f"sac.imagined_share {sac.imagined_share} needs inference.steps_per_epoch above 0")
+        if (sac.critic_sees_task or sac.told_share > 0.0) and inference.anchor_weight == 0.0:
+            wrong.append(
+                f"sac.imagined_share {sac.imagined_share} with sac.critic_sees_task or sac.told_share needs "
+                "inference.anchor_weight above 0"
+            )
+        return wrong
 
     def _unfit_for_pearl(self) -> list[str]:
         wanted = {
@@ -178,6 +206,7 @@ class Config(Section):
             "sac.pcgrad": (self.sac.pcgrad, None),
             "sac.critic_sees_task": (self.sac.critic_sees_task, False),
             "sac.told_share": (self.sac.told_share, 0.0),
+            "sac.imagined_share": (self.sac.imagined_share, 0.0),
             "training.told_share": (self.training.told_share, 0.0),
             "training.replay_sampling": (self.training.replay_sampling, "even"),
         }

@@ -77,7 +77,7 @@ class Controller:
         latent = self._latent
         if generator is not None and self.model.config.method == "pearl":
             latent = self._explored(generator)
-        return self.model.actor.act(self.model.normaliser.obs(self._obs), latent, generator).numpy()
+        return self.model.actor.act(self.model.policy_obs(self._obs), latent, generator).numpy()
 
     @torch.inference_mode()
     def observe(

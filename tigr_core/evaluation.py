@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from envs import task_set
+from envs import ENVIRONMENTS, task_set
 from envs.spec import RobotSpec
 from envs.tasks import Task, TaskSet
 from tigr_core import analysis
@@ -21,6 +23,7 @@ from tigr_core.files import write_atomically
 from tigr_core.model import TaskInferenceModel
 from tigr_core.rollout import Episodes
 
+SUCCESS = "success"  # the quantity that tells of it, where a robot has one
 ACCURACY_STEPS = (5, 10, 20, 50, 100, 200)
 
 
@@ -32,6 +35,14 @@ def tasks_of(env: EnvConfig) -> TaskSet:
         raise UserError(
             str(error), expected="a registered environment and its base tasks", fix="run `tigr envs`"
         ) from None
+
+
+@cache
+def success_column(env_id: str) -> int | None:
+    """Return where among the quantities of a registered environment success is told; None where nothing tells."""
+    with closing(ENVIRONMENTS[env_id].make_robot(1)) as robot:
+        columns = [name for name, dim in robot.quantity_dims.items() for _ in range(dim)]
+    return columns.index(SUCCESS) if SUCCESS in columns else None
 
 
 def split_tasks(config: Config) -> tuple[list[Task], list[Task]]:
@@ -81,25 +92,39 @@ def component_labels(train: Episodes, config: Config, num_base_tasks: int) -> np
     """Return the base task that each component stands for, [K]: by its number when supervised, else by what it does."""
     assigned = analysis.assign_components(train, num_base_tasks)
     if config.inference.supervision_weight > 0.0:
-        assigned[:num_base_tasks] = np.arange(num_base_tasks)
+        known = min(num_base_tasks, len(assigned))  # base tasks that are held out need no component
+        assigned[:known] = np.arange(known)
     return assigned
 
 
-def summarise(test: Episodes, names: Sequence[str], labels: np.ndarray) -> dict[str, float]:
-    """Return the test columns of progress.csv: mean return, by base task, and component accuracies."""
+def summarise(test: Episodes, names: Sequence[str], labels: np.ndarray, env_id: str) -> dict[str, float]:
+    """Return the test columns of progress.csv: mean return and success, by base task too, and component accuracies."""
     by_task = analysis.return_per_base_task(test, names)
     steps = [s for s in ACCURACY_STEPS if s <= test.reward.shape[1]]
     return {
         "test_return": float(test.returns.mean()),
         **{f"test_return/{name}": value for name, value in by_task.items()},
+        **success_rates(test, names, env_id),
         **{f"component_accuracy/{s}": analysis.component_accuracy(test, s, labels) for s in steps},
     }
 
 
-def summary_columns(names: Sequence[str], episode_steps: int) -> list[str]:
+def success_rates(test: Episodes, names: Sequence[str], env_id: str) -> dict[str, float]:
+    """Return the share of episodes that succeed, of all and by base task; nothing where no quantity tells."""
+    column = success_column(env_id)
+    if column is None:
+        return {}
+    by_task = analysis.success_per_base_task(test, column, names)
+    mean = float(analysis.successful(test, column).mean())
+    return {"test_success": mean, **{f"test_success/{name}": value for name, value in by_task.items()}}
+
+
+def summary_columns(names: Sequence[str], episode_steps: int, env_id: str) -> list[str]:
     """Return the keys of `summarise`."""
     steps = [s for s in ACCURACY_STEPS if s <= episode_steps]
-    return ["test_return", *(f"test_return/{n}" for n in names), *(f"component_accuracy/{s}" for s in steps)]
+    measures = ["test_return"] if success_column(env_id) is None else ["test_return", "test_success"]
+    by_task = [column for measure in measures for column in (measure, *(f"{measure}/{name}" for name in names))]
+    return [*by_task, *(f"component_accuracy/{s}" for s in steps)]
 
 
 def bundle_info(config: Config, robot: RobotSpec, train: Episodes, labels: np.ndarray, source: Source) -> BundleInfo:

@@ -30,7 +30,6 @@ from tigr_core.replay import Context, ReplayBuffer
 from tigr_core.task_code import TaskCode
 
 INITIAL_RECONSTRUCTION_WEIGHT = 1.0 / 3.0
-DECODED_AT_ONCE = 4096  # transitions, on a CPU: activations of the decoder that fit in the cache of a core
 DECODED_AT_ONCE = 4096  # transitions on a CPU: what the decoder's layers pass on stays in the cache of a core
 
 

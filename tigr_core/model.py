@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from tigr_core.actor_critic import Actor
 from tigr_core.config import ModelConfig
@@ -25,7 +27,25 @@ class TaskInferenceModel(nn.Module):
         self.normaliser = Normaliser(obs_dim, action_dim, own_next_obs=config.own_next_obs_statistics)
         self.encoder = self._encoder()
         self.decoder = Decoder(obs_dim, action_dim, config.latent_dim, width=config.decoder_width)
-        self.actor = Actor(obs_dim, config.latent_dim, action_dim, config.policy_hidden)
+        self.actor = Actor(self.policy_obs_dim, config.latent_dim, action_dim, config.policy_hidden)
+
+    @property
+    def policy_obs_dim(self) -> int:
+        """Size of what actor and critics read of an observation."""
+        return self.obs_dim + 2 * len(self.config.turning)
+
+    def policy_obs(self, obs: Tensor) -> Tensor:
+        """Return what actor and critics read of an observation ``[..., D]``: normalised, ``[..., D + 2 n]``.
+
+        Of n angles that turn without end (`ModelConfig.turning`, in rad) they read sine and cosine, too, and the angle
+        itself no further than half a turn: what was learned in one turn holds in the next.
+        """
+        if not self.config.turning:
+            return self.normaliser.obs(obs)
+        turning = list(self.config.turning)
+        angle, held = obs[..., turning], obs.clone()
+        held[..., turning] = angle.clamp(-math.pi, math.pi)
+        return torch.cat([self.normaliser.obs(held), angle.sin(), angle.cos()], dim=-1)
 
     def _encoder(self) -> Any:
         config, transition_dim = self.config, self.normaliser.transition_dim

@@ -74,6 +74,17 @@ class Normaliser(nn.Module):
         """Return the normalised observation, ``[..., D]``."""
         return (obs - self._shift[: self.obs_dim]) * self._scale[: self.obs_dim]
 
+    def action(self, action: Tensor) -> Tensor:
+        """Return the normalised action, ``[..., A]``."""
+        part = slice(self.obs_dim, self.obs_dim + self.action_dim)
+        return (action - self._shift[part]) * self._scale[part]
+
+    def in_units(self, next_obs: Tensor, reward: Tensor) -> tuple[Tensor, Tensor]:
+        """Return next observation ``[..., D]`` and reward ``[...]`` as they would be before `transition`."""
+        part = slice(self.obs_dim + self.action_dim, None)
+        shift, scale = self._shift[part], self._scale[part]
+        return next_obs / scale[1:] + shift[1:], reward / scale[0] + shift[0]
+
     @property
     def transition_dim(self) -> int:
         """Size of x_t."""

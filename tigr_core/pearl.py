@@ -55,13 +55,13 @@ class PearlView:
             reward = reward + self.refund(base_task, action)
         normaliser, empty = self.model.normaliser, action.new_zeros((0,))
         transitions = TransitionBatch(
-            obs=normaliser.obs(obs).flatten(0, 1),
+            obs=self.model.policy_obs(obs).flatten(0, 1),
             latent=empty,
             critic_latent=empty,
             action=action.flatten(0, 1),
             reward=reward.flatten(),
             terminated=terminated.flatten(),
-            next_obs=normaliser.obs(next_obs).flatten(0, 1),
+            next_obs=self.model.policy_obs(next_obs).flatten(0, 1),
             next_latent=empty,
             next_critic_latent=empty,
         )

@@ -15,14 +15,10 @@ import tigr_core
 from envs import task_set
 from tigr_core import analysis
 from tigr_core.bundle import load_bundle
-from tigr_core.checkpoint import load_checkpoint, save_checkpoint
-from tigr_core.config import make_config
 from tigr_core.errors import UserError
-from tigr_core.files import FolderLock
 from tigr_core.recording import Recording, infer_again, read_recording, to_episodes
-from tigr_core.replay import ReplayBuffer
 from tigr_core.report import write_report
-from tigr_core.trainer import CHECKPOINT
+from tigr_core.stored_run import StoredRun
 from tigr_core.video import stills
 
 Bag = Annotated[Path, typer.Argument(help="An .mcap file of `tigr-record`, or the folder of a `ros2 bag`.")]
@@ -102,25 +98,10 @@ def import_bag(
 ) -> None:
     """Add a recording to the replay data of a run; `tigr train --resume RUN` then learns from it too."""
     recording = read_recording(bag, policy)
-    lock = FolderLock(run) if run.is_dir() else None
-    try:
-        state = load_checkpoint(run / CHECKPOINT)
-        config = make_config(state["config"], str(run))
-        _require_same_tasks(recording, config.env.id, list(task_set(config.env.id, config.env.base_tasks).names))
-        steps = config.env.episode_steps
-        episodes = to_episodes(recording, episode_steps=steps)
-        buffer = ReplayBuffer(
-            config.training.replay_capacity,
-            steps,
-            validation_share=config.inference.validation_share,
-            relabelled=config.training.relabel_share > 0.0,
-        )
-        buffer.load_state_dict(state["replay"])
-        buffer.add(episodes, np.random.default_rng([config.seed, buffer.num_added]))
-        save_checkpoint(run / CHECKPOINT, {**state, "replay": buffer.state_dict()})
-    finally:
-        if lock is not None:
-            lock.release()
+    with StoredRun.change(run) as into:
+        _require_same_tasks(recording, into.config.env.id, into.base_tasks)
+        episodes = to_episodes(recording, episode_steps=into.config.env.episode_steps)
+        into.replay.add(episodes, into.new_rng())
     print(f"added    {len(episodes)} episodes, {episodes.num_steps} transitions, to {run}")
     print(f"go on with:  tigr train --resume {run}")
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from envs import task_set
+
 RENAMED, OPTION, SAME, IGNORED, UNSUPPORTED = "renamed", "option", "same", "ignored", "not supported"
 TRAIN = "train"
 SHOWCASES = ("showcase_all", "showcase_task_inference", "showcase_non_stationary_env")
@@ -26,6 +28,8 @@ ENVIRONMENTS = {  # of the reference, and ours
     "hopper-rand-params": "tigr/HopperRandParams-v0",
     "point-robot": "tigr/PointRobot-v0",
     "sparse-point-robot": "tigr/SparsePointRobot-v0",
+    "metaworld-ml10": "tigr/MetaWorldML10-v0",
+    "metaworld-ml45": "tigr/MetaWorldML45-v0",
 }
 WITH_VARIANTS = ("cheetah-multi-task", "ant-multi-task")  # environments of the reference that read task_variants
 FIXED = {  # what the reference does and has no key for
@@ -92,6 +96,11 @@ def _distribution(value: str | None, values: Values) -> dict[str, Any]:
     return {"training.hard_tasks": value or "behind", "training.hard_task_share": 1.0 if value else 0.0}
 
 
+def _imagined_share(value: int, values: Values) -> float:
+    """Return the share of imagined steps where each epoch's are followed by as many in one of so many epochs."""
+    return 1.0 / (1 + value) if value > 0 else 0.0
+
+
 def _combination(value: str, values: Values) -> str:
     whole = values["algo_params.encoder_type"] == "mlp" and values["algo_params.encoding_mode"] == "trajectory"
     return "none" if whole else value
@@ -107,14 +116,15 @@ def _temperature(value: float, values: Values) -> float:
 
 
 def _supervision(value: float, values: Values) -> float:
-    tasks = len(_base_tasks(values["env_params.task_variants"], values) or [""])
+    variants = _base_tasks(values["env_params.task_variants"], values)
+    tasks = len(variants) if variants else task_set(ENVIRONMENTS[values["env_name"]]).num_known
     labelled = values["reconstruction_params.num_classes"] >= tasks
     return value if labelled and values["reconstruction_params.use_regularization_loss"] else 0.0
 
 
 _VARIANTS = ["velocity_forward", "velocity_backward", "stand_back", "stand_front"]
 _VARIANTS += ["goal_forward", "goal_backward", "flip_forward", "jump"]
-_IMAGINED = "nothing is learned from imagined roll-outs"
+_IMAGINED = "each batch is imagined anew, as sac.imagined_share and sac.imagined_horizon say"
 _UNREAD = "the reference does not read it"
 
 KEYS: dict[str, Key] = {
@@ -128,7 +138,9 @@ KEYS: dict[str, Key] = {
     "env_params.n_train_tasks": renamed(80, "env.num_train_tasks"),
     "env_params.n_eval_tasks": renamed(40, "env.num_test_tasks"),
     "env_params.use_normalized_env": only(True, "actions are always in [-1, 1] and rescaled to the actuators' range"),
-    "env_params.scripted_policy": only(False, "episodes are collected by the policy that learns"),
+    "env_params.scripted_policy": renamed(
+        False, "training.scripted_share", by=lambda value, values: float(value), why="1 for true: of all episodes"
+    ),
     "env_params.state_reconstruction_clip": only(None, "the decoder predicts the whole next observation"),
     "env_params.task_variants": renamed(_VARIANTS, "env.base_tasks", by=_base_tasks),
     "util_params.base_log_dir": option("output", "--output, where that is not given"),
@@ -171,9 +183,11 @@ KEYS: dict[str, Key] = {
         200, "training.exploration_episodes", by=_episodes, why="this over max_path_length; in each epoch, too"
     ),
     "algo_params.max_path_length": renamed(200, "env.episode_steps"),
-    "algo_params.augmented_every": only(0, _IMAGINED),
-    "algo_params.augmented_start_percentage": ignored(0.2, _IMAGINED),
-    "algo_params.augmented_rollout_length": ignored(5, _IMAGINED),
+    "algo_params.augmented_every": renamed(
+        0, "sac.imagined_share", by=_imagined_share, why="of every batch, not more steps in some epochs; 0 for 0"
+    ),
+    "algo_params.augmented_start_percentage": renamed(0.2, "sac.imagined_start"),
+    "algo_params.augmented_rollout_length": renamed(5, "sac.imagined_horizon"),
     "algo_params.augmented_rollout_batch_size": ignored(1024, _IMAGINED),
     "algo_params.num_eval_trajectories": only(1, "one episode of each task is evaluated"),
     "algo_params.test_evaluation_every": renamed(
@@ -226,6 +240,8 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 def rule_of(key: str) -> Key:
     """Return what becomes of a key; raises KeyError for one that is not known.
 
-    Of roll-outs from the decoder there were more keys in some versions; `augmented_every` turns them all on or off.
+    Of roll-outs from the decoder there were more keys in some versions. Files for Meta-World have a key of their own.
     """
+    if key == "env_params.ml10or45":
+        return ignored(None, "env_name says so")
     return ignored(None, _IMAGINED) if key not in KEYS and key.startswith("algo_params.augmented_") else KEYS[key]

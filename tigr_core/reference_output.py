@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from envs.tasks import Task, TaskSet
-from tigr_core import evaluation
+from tigr_core import analysis, evaluation
 from tigr_core.collector import Collector
 from tigr_core.config import Config
 from tigr_core.files import write_atomically
@@ -98,7 +98,13 @@ class ReferenceNames:
     ) -> dict[str, float]:
         """Return the columns of an evaluation; test `tasks` are run once more with actions drawn from the policy."""
         drawn = evaluation.evaluate(collector, model, tasks, seed=self.config.seed, explore=True)
-        columns = {"train_eval_success_rate": NO_SUCCESS, "test_eval_success_rate": NO_SUCCESS}
+        success = evaluation.success_column(self.config.env.id)
+        columns = {
+            f"{which}_eval_success_rate": NO_SUCCESS
+            if success is None
+            else float(analysis.successful(episodes, success).mean())
+            for which, episodes in (("train", train), ("test", test))
+        }
         for kind, episodes in {"train": train, "nd_test": drawn, "test": test}.items():
             for statistic, value in zip(_STATISTICS.values(), _summary(episodes.returns), strict=True):
                 columns[_column(kind, statistic)] = value

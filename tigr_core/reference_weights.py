@@ -91,7 +91,7 @@ def import_bundle(folder: Path, iteration: int) -> Bundle:
             evaluation.evaluate(collector, model, tasks, seed=config.seed) for tasks in evaluation.split_tasks(config)
         )
     labels = evaluation.component_labels(train, config, len(names))
-    results = {"train_return": float(train.returns.mean()), **evaluation.summarise(test, names, labels)}
+    results = {"train_return": float(train.returns.mean()), **evaluation.summarise(test, names, labels, config.env.id)}
     env_steps, sac_steps = _counters(variant.path.parent / PROGRESS_FILE, iteration)
     source = Source(
         version=f"{__version__}, weights of the reference, iteration {iteration}",

@@ -16,17 +16,6 @@ import numpy as np
 
 from envs.task_batch import TaskBatch
 from envs.tasks import TaskSet
-from tigr_core.errors import UserError
-
-
-def check_relabelling(task_set: TaskSet) -> None:
-    """Raise a `UserError` for tasks that change the robot itself: what it did says nothing about another body."""
-    if changing := [base_task.name for base_task in task_set.base_tasks if base_task.form == "dynamics"]:
-        raise UserError(
-            f"training.relabel_share is above 0 for {', '.join(changing)}, whose parameter changes the robot itself",
-            expected="0: an episode cannot pose as one of another body",
-            fix="set training.relabel_share=0",
-        )
 
 
 class Relabelled(NamedTuple):
@@ -41,7 +30,9 @@ class Relabelled(NamedTuple):
 class Relabeller:
     """Draws a task for each episode: for every other one by chance, for the others what they are good examples of.
 
-    The first half shows the encoder what it looks like when a robot does not do its task. The others are given the best
+    The first half shows the encoder what it looks like when a robot does not do its task. A `same_share` of all keep
+    their base task and get another parameter by chance: a robot that stands, runs or waits as well as it can then says
+    nothing of the parameter any more, and the encoder has to read it off the rewards. The others are given the best
     of several parameters: of a base task drawn by chance, or, with `best_task`, of the base task in which the episode
     ranks highest among all that are relabelled, so that what is done seldom is not lost among what is done often. A
     task is not given where some reward would lie below `worst_reward`: that far from a target there is nothing to learn
@@ -56,18 +47,32 @@ class Relabeller:
         worst_reward: float,
         candidates: int,
         best_task: bool = False,
+        same_share: float = 0.0,
     ) -> None:
         self.task_set, self.quantity_dims = task_set, quantity_dims
         self.worst_reward, self.candidates, self.best_task = worst_reward, candidates, best_task
+        self.same_share = same_share
         self.base_task_shares = np.full(len(task_set), 1.0 / len(task_set))  # of the tasks given by chance
 
     def __call__(
-        self, quantities: np.ndarray, action: np.ndarray, valid: np.ndarray, rng: np.random.Generator
+        self,
+        quantities: np.ndarray,
+        action: np.ndarray,
+        valid: np.ndarray,
+        own: np.ndarray,
+        rng: np.random.Generator,
     ) -> Relabelled:
-        """Draw a task for each of E episodes: quantities ``[E, T, Q]``, action ``[E, T, A]``, valid ``[E, T]``."""
+        """Draw a task for each of E episodes.
+
+        Quantities ``[E, T, Q]``, action ``[E, T, A]``, valid ``[E, T]``, and the base task ``[E]`` it came with.
+        """
         base_tasks = rng.choice(len(self.task_set), size=len(quantities), p=self.base_task_shares)
+        same = np.zeros(len(quantities), bool)
+        if self.same_share > 0.0:
+            same = rng.random(len(quantities)) < self.same_share
+        base_tasks[same] = own[same]
         drawn = self._draw(base_tasks, quantities, action, valid, rng)
-        chosen = np.flatnonzero(rng.random(len(quantities)) < 0.5)
+        chosen = np.flatnonzero((rng.random(len(quantities)) < 0.5) & ~same)
         if len(chosen) and self.candidates > 1:
             episodes = (quantities[chosen], action[chosen], valid[chosen], rng)
             best = self._best_task(*episodes) if self.best_task else self._best_of(base_tasks[chosen], *episodes)

@@ -91,15 +91,34 @@ class ReplayBuffer:
             new |= {own: new[name] for name, own in OWN.items()}
             new["quantities"] = torch.as_tensor(episodes.quantities)
         new["length"] = new["length"].to(torch.int32)
-        new["is_validation"] = self._draw_validation(len(episodes), rng)
-        self._reserve(new, min(self.max_episodes, self.num_episodes + len(episodes)))
-        kept = min(len(episodes), self.max_episodes)
+        self._append(new, rng)
+
+    def add_from(self, other: ReplayBuffer, count: int, labels: np.ndarray, rng: np.random.Generator) -> None:
+        """Append the last `count` episodes of another buffer as they came; `labels` are what its labels are here.
+
+        Episodes must be as long as here, and of a buffer with `relabelled` where this one is.
+        """
+        slots = torch.arange(other.next_slot - count, other.next_slot) % other.num_episodes
+        own = OWN if other.relabelled else {}
+        names = [name for name in FIELDS if name != "is_validation"]
+        new = {name: other._store[own.get(name, name)][slots].cpu() for name in names}
+        new["base_task"] = torch.as_tensor(labels, dtype=torch.int16)[new["base_task"].long()]
+        if self.relabelled:
+            new |= {own_name: new[name] for name, own_name in OWN.items()}
+            new["quantities"] = other._store["quantities"][slots].cpu()
+        self._append(new, rng)
+
+    def _append(self, new: dict[str, Tensor], rng: np.random.Generator) -> None:
+        count = len(new["length"])
+        new["is_validation"] = self._draw_validation(count, rng)
+        self._reserve(new, min(self.max_episodes, self.num_episodes + count))
+        kept = min(count, self.max_episodes)
         slots = (torch.arange(kept) + self.next_slot) % self.max_episodes
         for name, value in new.items():
             self._store[name][slots] = value[-kept:].to(self.device)
         self.next_slot = int((self.next_slot + kept) % self.max_episodes)
         self.num_episodes = min(self.max_episodes, self.num_episodes + kept)
-        self.num_added += len(episodes)
+        self.num_added += count
 
     def _draw_validation(self, count: int, rng: np.random.Generator) -> Tensor:
         """Mark a share of `count` episodes as validation; of the very first ones at least one on each side."""
@@ -135,7 +154,8 @@ class ReplayBuffer:
                 self._store[n][slots].cpu().numpy() for n in ("quantities", "action", "length")
             )
             valid = np.arange(self.episode_steps) < length[:, None]
-            new = relabeller(quantities, action, valid, rng)
+            came_with = self._store[OWN["base_task"]][slots, 0].cpu().numpy()
+            new = relabeller(quantities, action, valid, came_with, rng)
             use = new.fit > -np.inf
             for name in LABELS:
                 stored, value = self._store[name], torch.from_numpy(getattr(new, name)[use])

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,14 @@ def write_report(
     summary: dict[str, str | float],
     config_text: str,
     postures: Figure | None = None,
+    success: Mapping[str, float] | None = None,
 ) -> None:
     """Write the page.
 
     `progress`: columns of progress.csv, nan where empty. `test`: one evaluation of the test tasks. `changes`:
     episodes in which the task changes, if any were recorded. `component_to_task` [K]. `control_dt` [s].
-    `summary`: what to show at the top (environment, run, version, ...). `postures`: pictures of the robot.
+    `summary`: what to show at the top (environment, run, version, ...). `postures`: pictures of the robot. `success`:
+    test_success and test_success/<base task>, shares of the test episodes, where something tells of it.
     """
     names = [task.name for task in base_tasks]
     longest = int(test.length.max())
@@ -57,6 +59,9 @@ def write_report(
         figures["postures"] = postures
     if changes is not None:
         figures["adaptation"] = plots.adaptation(changes, base_tasks, component_to_task, control_dt)
+    rows = _rows(progress, test, component_to_task, names, marks)
+    for row, name in zip(rows, [*names, ""], strict=True):
+        row["success"] = _percent(success[f"test_success/{name}".rstrip("/")]) if success else ""
     templates = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(
         loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -66,7 +71,8 @@ def write_report(
         headline=_headline(progress, test, changes, component_to_task, names, middle),
         marks=marks,
         middle=middle,
-        rows=_rows(progress, test, component_to_task, names, marks),
+        rows=rows,
+        tells_success=bool(success),
         figures={name: Markup(plots.to_svg(figure)) for name, figure in figures.items()},
         config_text=config_text,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from envs import ENVIRONMENTS
 from tigr_core import evaluation, run_report
 from tigr_core.checkpoint import load_checkpoint
 from tigr_core.collector import Collector, LocalCollector
@@ -113,6 +114,13 @@ def make_collector(
             f"--ray-address {ray_address} without workers",
             expected="how many processes of the cluster collect",
             fix="add --workers N",
+        )
+    extra = ENVIRONMENTS[env.id].missing_extra if env.id in ENVIRONMENTS else ""
+    if extra:
+        raise UserError(
+            f"{env.id} needs the package {extra}, which is not installed",
+            expected=f"the extra {extra}, in a Python environment of its own (docs/environments.md)",
+            fix=f"pip install 'tigr_ros[{extra}]'",
         )
     if workers == 0:
         return LocalCollector(env, num_threads=torch.get_num_threads(), stop=stop)

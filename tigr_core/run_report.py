@@ -39,7 +39,8 @@ class Results:
 
     def headline(self) -> dict[str, float]:
         """Return the numbers that matter most, by name."""
-        numbers = evaluation.summarise(self.test, self.bundle.info.base_tasks, self.labels)
+        info = self.bundle.info
+        numbers = evaluation.summarise(self.test, info.base_tasks, self.labels, info.env_id)
         errors = analysis.tracking_error_per_base_task(self.test, self.bundle.info.base_tasks)
         numbers |= {f"tracking_error/{name}": value for name, value in errors.items()}
         if self.changes is not None:
@@ -100,4 +101,5 @@ def write_page(path: Path, results: Results, progress: dict[str, list[float]]) -
         },
         config_text=results.config.to_yaml(),
         postures=stills(results.test, info.env_id, evaluation.tasks_of(results.config.env)),
+        success=evaluation.success_rates(results.test, info.base_tasks, info.env_id),
     )

@@ -13,7 +13,8 @@ there are no critics and no codes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,9 +48,15 @@ class TransitionBatch:
     group: Tensor | None = None  # [B] int64, whose gradients PCGrad keeps from opposing each other
 
     def only(self, mask: Tensor) -> TransitionBatch:
-        """Return the transitions of a mask ``[B]``."""
+        """Return the transitions of a mask ``[B]``, or of so many numbers."""
         chosen: dict[str, Any] = {name: None if value is None else value[mask] for name, value in vars(self).items()}
         return TransitionBatch(**chosen)
+
+    @staticmethod
+    def joined(parts: Sequence[TransitionBatch]) -> TransitionBatch:
+        """Return the transitions of several batches, one after the other."""
+        names = [name for name, value in vars(parts[0]).items() if value is not None]
+        return TransitionBatch(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 class ControlRefund:
@@ -107,27 +114,34 @@ class TransitionView:
             self.group = groups_of(groups, base_task, lambda: before, source)
         if refund is not None:
             reward = reward + refund(replay.base_task[episodes], action)
+        self.replay, self.episodes, self.refund = replay, episodes, refund
         steps = reward.shape[1]
-        self.state = torch.cat([model.normaliser.obs(obs), latent], dim=-1).flatten(0, 1)  # [E (T+1), D + L]
+        self.state = torch.cat([model.policy_obs(obs), latent], dim=-1).flatten(0, 1)  # [E (T+1), D + L]
         self.outcome = torch.cat(
             [action, reward.unsqueeze(-1), replay.terminated[episodes].unsqueeze(-1), *code], dim=-1
         ).flatten(0, 1)  # [E T, A + 2 (+ L)]
         valid = torch.arange(steps, device=reward.device) < replay.length[episodes].unsqueeze(1)
         self.valid = valid.flatten().nonzero().squeeze(1)
         self.critic_sees_task, self.told_share = critic_sees_task, told_share
-        self.steps, self.sizes = steps, (model.obs_dim, model.config.latent_dim)
+        self.steps, self.sizes = steps, (model.policy_obs_dim, model.config.latent_dim)
         self.outcome_sizes = (model.action_dim, 1, 1, self.outcome.shape[1] - model.action_dim - 2)
 
     def sample(self, batch: int, generator: torch.Generator) -> TransitionBatch:
         """Draw transitions uniformly."""
-        pick = torch.randint(self.valid.shape[0], (batch,), generator=generator, device=self.valid.device)
-        index = self.valid[pick]
+        return self.at(self.draw(batch, generator), generator)
+
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Draw the numbers of transitions uniformly, ``[B]``."""
+        return self.valid[torch.randint(len(self.valid), (batch,), generator=generator, device=self.valid.device)]
+
+    def at(self, index: Tensor, generator: torch.Generator) -> TransitionBatch:
+        """Return the transitions of numbers ``[B]``; which of them the actor is told is drawn."""
         before = index + index // self.steps  # episodes hold one more state than outcomes
         obs, latent = self.state[before].split(self.sizes, dim=1)
         next_obs, next_latent = self.state[before + 1].split(self.sizes, dim=1)
         action, reward, terminated, code = self.outcome[index].split(self.outcome_sizes, dim=1)
         if self.told_share > 0.0:
-            told = torch.rand((batch, 1), generator=generator, device=code.device) < self.told_share
+            told = torch.rand((len(index), 1), generator=generator, device=code.device) < self.told_share
             latent, next_latent = torch.where(told, code, latent), torch.where(told, code, next_latent)
         return TransitionBatch(
             obs=obs,
@@ -168,7 +182,7 @@ class SACLearner:
     ) -> None:
         self.actor, self.config, self.generator = model.actor, config, generator
         device = model.normaliser.mean.device
-        sizes = (model.obs_dim, model.config.latent_dim, model.action_dim, model.config.policy_hidden)
+        sizes = (model.policy_obs_dim, model.config.latent_dim, model.action_dim, model.config.policy_hidden)
         self.critic = TwinCritic(*sizes, layer_norm=model.config.critic_layer_norm).to(device)
         self.target_critic = TwinCritic(*sizes, layer_norm=model.config.critic_layer_norm).to(device)
         self.target_critic.load_state_dict(self.critic.state_dict())
@@ -263,7 +277,13 @@ class SACLearner:
         self.temperature_optimiser.step()
         if self.config.min_temperature > 0.0:
             with torch.no_grad():
-                self.log_temperature.clamp_min_(float(torch.tensor(self.config.min_temperature).log()))
+                self.log_temperature.clamp_min_(math.log(self.min_temperature))
+
+    @property
+    def min_temperature(self) -> float:
+        """The floor of a learned temperature: high while motions are to be found, low once they are to be refined."""
+        half_life = self.config.min_temperature_half_life
+        return self.config.min_temperature * (0.5 ** (self.steps / half_life) if half_life else 1.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs beside the model."""

@@ -36,10 +36,11 @@ class TaskCode:
                 "sac.critic_sees_task",
                 fix=f"set model.latent_dim={needed}, or inference.anchor_weight=0 and sac.critic_sees_task=false",
             )
-        low, high = (
-            torch.tensor([getattr(t, end) for t in tasks.base_tasks], dtype=torch.float32) for end in ("low", "high")
-        )
-        self._middle = ((low + high) / 2).to(device)
+        low, high = torch.zeros(2, self.num_tasks, tasks.parameter_dim)
+        for label, base_task in enumerate(tasks.base_tasks):
+            for ends, values in zip((low, high), base_task.ranges, strict=True):
+                ends[label, : len(values)] = torch.from_numpy(values)
+        self._middle = ((low + high) / 2).to(device)  # [B, P]
         self._half_range = ((high - low) / 2).clamp_min(1e-6).to(device)
 
     def __call__(self, base_task: Tensor, parameter: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ class TaskCode:
 
     def _entries(self, base_task: Tensor, parameter: Tensor) -> Tensor:
         """Return what the code tells of the parameter, ``[..., P]``, or as many as angles need."""
-        scaled = (parameter - self._middle[base_task].unsqueeze(-1)) / self._half_range[base_task].unsqueeze(-1)
+        scaled = (parameter - self._middle[base_task]) / self._half_range[base_task]
         if self._turns is None:
             return scaled
         angle = parameter[..., :1]

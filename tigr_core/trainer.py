@@ -30,17 +30,19 @@ from tigr_core import evaluation
 from tigr_core.ahead import Ahead
 from tigr_core.bundle import Bundle, Source
 from tigr_core.checkpoint import load_checkpoint, restore_rng, rng_state, save_checkpoint
+from tigr_core.checks import check_fit
 from tigr_core.collector import Collector, Request
 from tigr_core.config import Config
 from tigr_core.errors import UserError
 from tigr_core.fast import compiler_found
+from tigr_core.imagination import ImaginingView
 from tigr_core.inference_learner import InferenceLearner
 from tigr_core.metric_means import MetricMeans
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pearl import PearlLearner, PearlView
 from tigr_core.progress import Progress
 from tigr_core.reference_output import ReferenceNames
-from tigr_core.relabelling import Relabeller, check_relabelling
+from tigr_core.relabelling import Relabeller
 from tigr_core.replay import ReplayBuffer
 from tigr_core.rollout import Episodes
 from tigr_core.run_log import RunLog
@@ -49,6 +51,7 @@ from tigr_core.stop import AskStop, Interrupted, never
 from tigr_core.task_code import TaskCode
 from tigr_core.task_sampling import TaskSampler
 from tigr_core.version import __version__
+from tigr_core.weight_average import running_mean
 
 CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.tigr", "last.tigr"
 _PHASES = {
@@ -86,9 +89,6 @@ class Trainer:
         self.config, self.folder, self.progress, self.stop = config, folder, progress, stop
         self.device, self.collector = torch.device(device), collector
         self.task_set = evaluation.tasks_of(config.env)
-        self._check_components()
-        if config.training.relabel_share > 0.0:
-            check_relabelling(self.task_set)
         self.train_tasks, self.test_tasks = evaluation.split_tasks(config)
         share, preference = config.training.hard_task_share, config.training.hard_tasks
         self.sampler = TaskSampler(self.train_tasks, len(self.task_set), share, preference)
@@ -96,32 +96,25 @@ class Trainer:
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         with closing(make_vector(config.env.id, 1, base_tasks=config.env.base_tasks)) as env:
             self.robot, quantity_dims = env.spec_robot, env.quantity_dims
+            check_fit(config, self.task_set, env)
         self.relabeller = Relabeller(
             self.task_set,
             quantity_dims,
             worst_reward=config.training.relabel_worst_reward,
             candidates=config.training.relabel_candidates,
             best_task=config.training.relabel_best_task,
+            same_share=config.training.relabel_same_share,
         )
         self._build_learners()
         self.epoch, self.phase, self.step = 0, "evaluate", 0
         self.env_steps, self.wall_s, self.best_return = 0, 0.0, -np.inf
         self.view_episodes: Tensor | None = None
-        self.view: TransitionView | PearlView | None = None
+        self.view: TransitionView | ImaginingView | PearlView | None = None
         self.ahead: Ahead | None = None
         self.row: dict[str, float] = {}
         self.means = MetricMeans()
         self.log: RunLog | None = None
         self.reference_names = ReferenceNames(config) if config.training.reference_output else None
-
-    def _check_components(self) -> None:
-        tasks, components = len(self.task_set.names), self.config.model.num_components
-        if self.config.inference.supervision_weight > 0.0 and components < tasks:
-            raise UserError(
-                f"model.num_components is {components} for {tasks} base tasks",
-                expected=f"at least {tasks} when inference.supervision_weight is above 0",
-                fix=f"set model.num_components={tasks}, or inference.supervision_weight=0",
-            )
 
     def _build_learners(self) -> None:
         config = self.config
@@ -137,6 +130,8 @@ class Trainer:
             else:
                 self.sac = SACLearner(self.model, config.sac, generator=self.generator, fast=self.fast)
         self.acting_model = self.model if self.device.type == "cpu" else copy.deepcopy(self.model).cpu()
+        epochs = config.training.average_epochs
+        self.average = running_mean(self.model, epochs) if epochs else None
         self.inference = InferenceLearner(
             self.model,
             config.inference,
@@ -164,7 +159,7 @@ class Trainer:
             *["epoch", "env_steps", "inference_steps", "sac_steps", "wall_s", "collect_return"],
             *(["collect_staleness"] if self.config.training.asynchronous else []),
             "train_return",
-            *evaluation.summary_columns(self.task_set.names, self.config.env.episode_steps),
+            *evaluation.summary_columns(self.task_set.names, self.config.env.episode_steps, self.config.env.id),
             *(f"inference/{name}" for name in _INFERENCE_METRICS),
             *(f"sac/{name}" for name in _SAC_METRICS),
             *(f"time/{name}_s" for name in ("explore", "collect", "inference", "sac", "evaluate")),
@@ -234,6 +229,8 @@ class Trainer:
 
     def _collect(self) -> bool:
         training = self.config.training
+        if self.epoch == training.epochs - training.settling_epochs + 1:
+            self.model.load_state_dict(self._evaluated_model().state_dict())
         self.sampler.update(self.replay)
         self.progress.phase("collect", 0, training.tasks_per_epoch)
         episodes = self._episodes_of_epoch()
@@ -265,8 +262,15 @@ class Trainer:
     def _request(self, tasks: list[Any], *, random_actions: bool = False) -> Request:
         seeds = self.rng.integers(2**31, size=len(tasks)).tolist()
         noise_seed = int(self.rng.integers(2**31))
-        told_share = 0.0 if random_actions else self.config.training.told_share
-        return Request(tasks, seeds, noise_seed=noise_seed, random_actions=random_actions, told_share=told_share)
+        training = self.config.training
+        return Request(
+            tasks,
+            seeds,
+            noise_seed=noise_seed,
+            random_actions=random_actions,
+            told_share=0.0 if random_actions else training.told_share,
+            scripted_share=training.scripted_share,
+        )
 
     def _add(self, episodes: Episodes) -> None:
         self.replay.add(episodes, self.rng)
@@ -288,6 +292,14 @@ class Trainer:
         return True
 
     def _sac(self) -> bool:
+        if self.epoch <= self.config.training.epochs - self.config.training.settling_epochs and not self._sac_steps():
+            return False
+        self.view = None
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return True
+
+    def _sac_steps(self) -> bool:
         total = self.config.sac.steps_per_epoch
         if self.step == 0 or self.view_episodes is None:
             self.view_episodes = self._draw_view(total)
@@ -300,16 +312,15 @@ class Trainer:
             self.progress.phase("sac", self.step, total)
             if self.stop():
                 return False
-        self.view = None
         return True
 
-    def _make_view(self, episodes: Tensor) -> TransitionView | PearlView:
+    def _make_view(self, episodes: Tensor) -> TransitionView | ImaginingView | PearlView:
         warmup = self.config.sac.control_cost_warmup
         begun = self.sac.steps - self.step  # of this epoch
         refund = ControlRefund(self.task_set, 1.0 - min(1.0, begun / warmup) ** 2 if warmup else 0.0, self.device)
         if self.config.model.method == "pearl":
             return PearlView(self.model, self.replay, self.rng, refund=refund)
-        return TransitionView(
+        view = TransitionView(
             self.model,
             self.replay,
             episodes,
@@ -321,6 +332,9 @@ class Trainer:
             group_seed=begun,
             stop=self.stop,
         )
+        begins = self.config.sac.imagined_start * self.config.training.epochs
+        imagines = self.config.sac.imagined_share > 0.0 and self.epoch > begins
+        return ImaginingView(view, self.model, self.config.sac) if imagines else view
 
     def _draw_view(self, steps: int) -> Tensor:
         """Choose this epoch's replay episodes: as many as its draws need, so that none is encoded in vain."""
@@ -334,13 +348,13 @@ class Trainer:
         if self.epoch % training.evaluate_every and self.epoch != training.epochs:
             return True
         self.progress.phase("evaluate", 0, 1)
-        model = self._synced_acting_model()
+        model = self._evaluated_model()
         train, test = (
             evaluation.evaluate(self.collector, model, tasks, seed=self.config.seed, told=training.told_share == 1.0)
             for tasks in (self.train_tasks, self.test_tasks)
         )
         labels = evaluation.component_labels(train, self.config, len(self.task_set.names))
-        summary = evaluation.summarise(test, self.task_set.names, labels)
+        summary = evaluation.summarise(test, self.task_set.names, labels, self.config.env.id)
         self.row |= {"train_return": float(train.returns.mean()), **summary}
         if self.reference_names is not None:
             self.row |= self.reference_names.evaluate(self.collector, model, self.test_tasks, train=train, test=test)
@@ -362,6 +376,13 @@ class Trainer:
             self.acting_model.load_state_dict(self.model.state_dict())
         return self.acting_model
 
+    def _evaluated_model(self) -> TaskInferenceModel:
+        if self.average is None or self.average.n_averaged == 0:
+            return self._synced_acting_model()
+        mean = self.average.module
+        assert isinstance(mean, TaskInferenceModel)
+        return mean
+
     def _bundle(self, train: Episodes, labels: np.ndarray, results: dict[str, float]) -> Bundle:
         source = Source(
             version=__version__,
@@ -371,7 +392,7 @@ class Trainer:
             evaluation={name: value for name, value in results.items() if np.isfinite(value)},
         )
         info = evaluation.bundle_info(self.config, self.robot, train, labels, source)
-        return Bundle(self._synced_acting_model(), info)
+        return Bundle(self._evaluated_model(), info)
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -380,6 +401,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "inference": self.inference.state_dict(),
             "sac": self.sac.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "replay": self.replay.state_dict(),
             "rng": rng_state(self.rng, self.generator),
             "means": self.means.state_dict(),
@@ -403,6 +425,8 @@ class Trainer:
                 expected="the model settings that the run was started with",
                 fix="resume without changing env.*, model.* or the optimisers",
             ) from None
+        if self.average is not None and state.get("average") is not None:
+            self.average.load_state_dict(state["average"])
         self.replay.load_state_dict(state["replay"])
         self.means.load_state_dict(state["means"])
         restore_rng(state["rng"], self.rng, self.generator)

@@ -147,11 +147,12 @@ def joint_state(
     return message
 
 
-def require_fixed_base(spec: RobotSpec) -> None:
-    """Raise a UserError for a robot with a floating base, of which JointState messages tell too little."""
-    if spec.floating_base:
+def require_joints(spec: RobotSpec) -> None:
+    """Raise a UserError for a robot of which JointState messages tell too little, such as one with a floating base."""
+    why = f"has a floating base ({spec.floating_base})" if spec.floating_base else "has coordinates that are no joints"
+    if spec.floating_base or spec.only_simulated:
         raise UserError(
-            f"robot {spec.name!r} has a floating base ({spec.floating_base}), which joint_states cannot carry",
+            f"robot {spec.name!r} {why}, which joint_states cannot carry",
             expected="a robot whose joints tell where it is, such as half_cheetah, walker or point_robot",
             fix="train and evaluate this one without topics: tigr train, tigr eval",
         )
@@ -161,7 +162,7 @@ class JointStateReader:
     """Reads the joints of a robot from JointState messages by name; other joints and their order do not matter."""
 
     def __init__(self, spec: RobotSpec) -> None:
-        require_fixed_base(spec)
+        require_joints(spec)
         self.joints = spec.joints
 
     def read(self, message: JointState) -> tuple[np.ndarray, np.ndarray]:

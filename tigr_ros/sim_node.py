@@ -116,7 +116,7 @@ class SimNode(Node):
         self._lock_step: bool = self._settings["lock_step"]
         self._simulation = self._make_simulation()
         self._spec = self._simulation.spec
-        messages.require_fixed_base(self._spec)
+        messages.require_joints(self._spec)
         self._held = HeldCommand(self._spec.action_dim, self._settings["command_timeout_periods"])
         self._changed = threading.Condition()  # guards the simulation, the held command and what follows
         self._command: np.ndarray | None = None  # that answers the last state, in lock-step
