@@ -190,20 +190,6 @@ def test_what_is_shipped_is_the_mean_of_the_weights_that_learn(tmp_path: Path) -
     assert all(torch.equal(again[name], shipped[name]) for name in shipped)
 
 
-def test_the_policy_that_settles_is_the_mean_and_only_inference_learns(tmp_path: Path) -> None:
-    names = ["training.average_epochs=2", "training.epochs=2"]
-    before = run(tmp_path / "before", *names)
-    assert before.average is not None
-    mean = {name: value.clone() for name, value in before.average.module.state_dict().items()}
-    names[1] = "training.epochs=4"
-    run(tmp_path / "before", *names, "training.settling_epochs=2", stop_after=3, resume=True)
-    after = run(tmp_path / "before", *names, "training.settling_epochs=2", resume=True)
-    assert (after.sac.steps, after.inference.steps) == (2 * 7, 4 * 5)
-    learned_to = after.model.state_dict()
-    assert all(torch.equal(learned_to[name], mean[name]) for name in mean if name.startswith("actor."))
-    assert not all(torch.equal(learned_to[name], mean[name]) for name in mean if name.startswith("encoder."))
-
-
 @pytest.mark.parametrize("hard_tasks", ["behind", "worst"])
 def test_hard_tasks_go_to_collection_and_relabelling(tmp_path: Path, hard_tasks: str) -> None:
     names = ["training.hard_task_share=1", f"training.hard_tasks={hard_tasks}", "training.exploration_episodes=3"]

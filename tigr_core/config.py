@@ -97,6 +97,7 @@ class SACConfig(Section):
     target_rate: Rate = 0.005
     actor_learning_rate: Rate = 3e-4
     critic_learning_rate: Rate = 3e-4
+    learning_rate_half_life: Count = 0  # SAC steps over which both rates fall by half; 0: they stay
     actor_every: Positive = 1  # critic steps for one actor step
     critic_sees_task: bool = False  # critics are told the task, the actor is not (not in the paper; see sac_learner.py)
     told_share: Share = 0.0  # of transitions on which the actor, too, is told (not in the paper)
@@ -134,7 +135,6 @@ class TrainingConfig(Section):
     evaluate_every: Positive = 10
     checkpoint_every: Positive = 10
     average_epochs: Count = 0  # above 0: evaluated and shipped are means of weights over so long (weight_average.py)
-    settling_epochs: Count = 0  # the last ones, in which the policy stays as it is and only inference learns
     asynchronous: bool = False  # an epoch's episodes are collected during the one before, by older weights (ahead.py)
     fast: bool = False  # compiled regions with bfloat16 products: other last digits (fast.py); needs a C++ compiler
     task_change_steps: Positive = 100  # in the non-stationary evaluation of the report
@@ -172,11 +172,6 @@ class Config(Section):
             wrong.append(f"model.timestep_combination none needs model.encoder mlp, found {self.model.encoder}")
         if self.training.fast and (self.inference.pcgrad or self.sac.pcgrad):
             wrong.append("training.fast is true; inference.pcgrad and sac.pcgrad need false")
-        if self.training.settling_epochs > self.training.epochs:
-            wrong.append(
-                f"training.settling_epochs is {self.training.settling_epochs}, more than training.epochs "
-                f"{self.training.epochs}"
-            )
         if self.sac.imagined_share > 0.0 and self.model.method == "tigr":
             wrong += self._unfit_for_imagination()
         if self.model.method == "pearl":

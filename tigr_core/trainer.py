@@ -229,8 +229,6 @@ class Trainer:
 
     def _collect(self) -> bool:
         training = self.config.training
-        if self.epoch == training.epochs - training.settling_epochs + 1:
-            self.model.load_state_dict(self._evaluated_model().state_dict())
         self.sampler.update(self.replay)
         self.progress.phase("collect", 0, training.tasks_per_epoch)
         episodes = self._episodes_of_epoch()
@@ -292,14 +290,6 @@ class Trainer:
         return True
 
     def _sac(self) -> bool:
-        if self.epoch <= self.config.training.epochs - self.config.training.settling_epochs and not self._sac_steps():
-            return False
-        self.view = None
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        return True
-
-    def _sac_steps(self) -> bool:
         total = self.config.sac.steps_per_epoch
         if self.step == 0 or self.view_episodes is None:
             self.view_episodes = self._draw_view(total)
@@ -312,6 +302,9 @@ class Trainer:
             self.progress.phase("sac", self.step, total)
             if self.stop():
                 return False
+        self.view = None
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         return True
 
     def _make_view(self, episodes: Tensor) -> TransitionView | ImaginingView | PearlView:
