@@ -117,14 +117,6 @@ def test_temperature_respects_its_floor_and_stays_when_fixed() -> None:
     assert fixed.temperature.item() == pytest.approx(0.2)
 
 
-def test_learning_rates_fall_by_half_every_half_life() -> None:
-    subject = learner(actor_learning_rate=0.4, critic_learning_rate=0.8, learning_rate_half_life=2)
-    for steps in range(4):
-        subject.step(batch())
-        rates = [o.param_groups[0]["lr"] for o in (subject.actor_optimiser, subject.critic_optimiser)]
-        assert rates == pytest.approx([0.4 * 0.5 ** (steps / 2), 0.8 * 0.5 ** (steps / 2)])
-
-
 def test_the_floor_of_the_temperature_falls_by_half_every_half_life() -> None:
     settings = {"temperature": 0.2, "temperature_learning_rate": 1.0, "target_entropy_factor": 100.0}
     subject = learner(learn_temperature=True, min_temperature=0.16, min_temperature_half_life=2, **settings)

@@ -97,7 +97,6 @@ class SACConfig(Section):
     target_rate: Rate = 0.005
     actor_learning_rate: Rate = 3e-4
     critic_learning_rate: Rate = 3e-4
-    learning_rate_half_life: Count = 0  # SAC steps over which both rates fall by half; 0: they stay
     actor_every: Positive = 1  # critic steps for one actor step
     critic_sees_task: bool = False  # critics are told the task, the actor is not (not in the paper; see sac_learner.py)
     told_share: Share = 0.0  # of transitions on which the actor, too, is told (not in the paper)

@@ -171,11 +171,6 @@ def _inferred(
     return torch.cat(latent), torch.cat(weights)
 
 
-def _decay(steps: int, half_life: int) -> float:
-    """Return what is left after so many steps; all of it where the half-life is 0."""
-    return 0.5 ** (steps / half_life) if half_life else 1.0
-
-
 Loss = Callable[[TransitionBatch, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -213,7 +208,6 @@ class SACLearner:
 
     def step(self, batch: TransitionBatch) -> dict[str, Tensor]:
         """Do one critic step, every `actor_every` steps one actor and temperature step, and move the targets."""
-        self._set_rates()
         metrics = self._critic_step(batch)
         if self.steps % self.config.actor_every == 0:
             metrics |= self._actor_step(batch)
@@ -223,12 +217,6 @@ class SACLearner:
             torch._foreach_lerp_(targets, sources, self.config.target_rate)
         self.steps += 1
         return metrics
-
-    def _set_rates(self) -> None:
-        config = self.config
-        rates = {self.actor_optimiser: config.actor_learning_rate, self.critic_optimiser: config.critic_learning_rate}
-        for optimiser, rate in rates.items():
-            optimiser.param_groups[0]["lr"] = rate * _decay(self.steps, config.learning_rate_half_life)
 
     def critic_loss(self, batch: TransitionBatch, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the critics' loss and their values ``[2, B]``."""
@@ -294,7 +282,8 @@ class SACLearner:
     @property
     def min_temperature(self) -> float:
         """The floor of a learned temperature: high while motions are to be found, low once they are to be refined."""
-        return self.config.min_temperature * _decay(self.steps, self.config.min_temperature_half_life)
+        half_life = self.config.min_temperature_half_life
+        return self.config.min_temperature * (0.5 ** (self.steps / half_life) if half_life else 1.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs beside the model."""
