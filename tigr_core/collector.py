@@ -72,7 +72,8 @@ class LocalCollector:
         self._failed = self._closed = False
         self._one_request = threading.Lock()
         self._shares = [_ShareCollector(env, self._stop_share) for _ in range(num_threads)]
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="collect")
+        # One OpenMP thread for each, set within it: teams that wait here let those of the learner wait by sleeping.
+        self._pool = ThreadPoolExecutor(num_threads, "collect", initializer=torch.set_num_threads, initargs=(1,))
         self._begun = ThreadPoolExecutor(
             1, "collect ahead", initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
         )

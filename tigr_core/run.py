@@ -86,8 +86,6 @@ def open_run(options: RunOptions, *, progress: Progress, stop: AskStop) -> Itera
         folder = _new_folder(options.output, config)
     evaluation.tasks_of(config.env)
     device = _device(options.device)
-    if config.training.fast and device.type == "cpu":
-        torch.set_num_threads(1)  # its regions are small: waiting for a second thread costs more than it gives
     collector = make_collector(config.env, options.workers, options.ray_address, stop=stop, tell=progress.message)
     with closing(collector):
         trainer = Trainer(config, folder, collector=collector, progress=progress, device=device, stop=stop)
