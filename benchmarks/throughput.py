@@ -165,7 +165,8 @@ class Bench:
         return 1.0 / self._seconds(lambda: self.inference.step(self.replay))
 
     def view(self, episodes: int) -> TransitionView:
-        return TransitionView(self.model, self.replay, torch.arange(episodes))
+        encode = self.inference.encode_episodes
+        return TransitionView(self.model, self.replay, torch.arange(episodes), encode=encode)
 
     def encoding(self) -> float:
         """Return transitions encoded a second."""

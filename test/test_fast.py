@@ -7,13 +7,16 @@ import io
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from helpers import tiny_model
+from helpers import generator, tiny_model
 
+import envs
 from tigr_core.collector import LocalCollector
-from tigr_core.config import load_config
+from tigr_core.config import InferenceConfig, load_config
 from tigr_core.fast import fast_hidden_sequence
+from tigr_core.inference_learner import InferenceLearner
 from tigr_core.progress import make_progress
 from tigr_core.trainer import Trainer
 
@@ -30,6 +33,19 @@ def test_states_and_gradients_are_nearly_the_exact_ones() -> None:
     for exact, fast in zip(*results, strict=True):
         assert fast.shape == exact.shape and fast.dtype == torch.float32
         assert (fast - exact).norm() < 0.01 * exact.norm()
+
+
+def test_the_estimates_along_episodes_are_nearly_the_exact_ones() -> None:
+    model, tasks = tiny_model(), envs.task_set("tigr/PointRobot-v0", None)
+    learner = InferenceLearner(
+        model, InferenceConfig(), tasks, rng=np.random.default_rng(0), generator=generator(), fast=True
+    )
+    x = torch.randn(4, 9, 7)
+    with torch.no_grad():
+        exact, fast = model.encoder.encode_episodes(x), learner.encode_episodes(x)
+    assert not torch.equal(fast.latent, exact.latent)
+    assert (fast.latent - exact.latent).norm() < 0.02 * exact.latent.norm()
+    assert (fast.weights - exact.weights).abs().max() < 0.01
 
 
 def test_a_state_that_changes_slowly_is_not_lost_in_rounding() -> None:

@@ -75,8 +75,14 @@ def _forward_step(of_input: Tensor, of_state: Tensor, state: Tensor, next_state:
     rounded.copy_(result)
 
 
-def _backward_step(of_input: Tensor, of_state: Tensor, state: Tensor, gradient: Tensor, direct: Tensor) -> None:
-    """Overwrite both gates' inputs ``[B, 3 H]`` with their gradients; write that of the state, past the gates."""
+def _backward_step(
+    of_input: Tensor, of_state: Tensor, state: Tensor, outer: Tensor, direct: Tensor, through: Tensor
+) -> None:
+    """Overwrite both gates' inputs ``[B, 3 H]`` with their gradients, and `direct` with the state's past the gates.
+
+    The gradient of the next state is the sum of three: from outside, past the gates and through them.
+    """
+    gradient = outer + direct + through
     reset, update, new, state_new = _gates(of_input, of_state)
     of_new = gradient * (1.0 - update) * (1.0 - new * new)
     of_update = gradient * (state - new) * update * (1.0 - update)
@@ -112,10 +118,11 @@ class _GRU(torch.autograd.Function):
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         inputs, of_input, of_state, states, rounded, weight = ctx.tensors
         del ctx.tensors
-        gradient, direct = outer[-1], torch.empty_like(states[0])
+        direct, through = torch.zeros_like(states[0]), torch.zeros_like(rounded[0])
         for t in reversed(range(len(of_input))):
-            ctx.step(of_input[t], of_state[t], states[t], gradient, direct)
-            gradient = outer[t] + direct + torch.mm(of_state[t], weight)
+            ctx.step(of_input[t], of_state[t], states[t], outer[t + 1], direct, through)
+            torch.mm(of_state[t], weight, out=through)
+        gradient = outer[0] + direct + through
         of_input, of_state = of_input.flatten(0, 1), of_state.flatten(0, 1)
         ones = of_input.new_ones(1, len(of_input))
         weights = of_input.t() @ inputs, of_state.t() @ rounded[:-1].flatten(0, 1)

@@ -24,6 +24,7 @@ from tigr_core.chunked import sum_chunks
 from tigr_core.config import InferenceConfig
 from tigr_core.early_stopping import EarlyStopping
 from tigr_core.fast import fast_hidden_sequence, with_bfloat16
+from tigr_core.mixture import MixturePosterior
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pcgrad import descend, groups_of, masks_of
 from tigr_core.replay import Context, ReplayBuffer
@@ -64,12 +65,14 @@ class InferenceLearner:
         self.steps = 0
         self.early_stopping = EarlyStopping(config.early_stopping_steps)
         self._terms = self.terms
+        self.encode_episodes: Callable[[Tensor], MixturePosterior] = model.encoder.encode_episodes
         self._fast_hidden_sequence: Callable[..., Tensor] | None = None
         if fast:
             device = model.normaliser.mean.device
             self._terms = with_bfloat16(self.terms, device)
             if model.config.context == "stream":
                 self._fast_hidden_sequence = fast_hidden_sequence(model.encoder, device)
+                self.encode_episodes = with_bfloat16(self._encode_episodes, device)
         self._streams: Tensor | None = None  # GRU states at which endless training streams have arrived, [B // 2, H]
         groups = [
             {"params": list(model.encoder.parameters()), "lr": config.encoder_learning_rate},
@@ -104,6 +107,10 @@ class InferenceLearner:
             self.state_weight, self.reward_weight = 1.0 - state / total, 1.0 - reward / total
         self.early_stopping.update(self.steps, total)
         return {"validation_state": metrics["state"], "validation_reward": metrics["reward"]}
+
+    def _encode_episodes(self, x: Tensor) -> MixturePosterior:
+        assert self._fast_hidden_sequence is not None
+        return self.model.encoder.posterior(self._fast_hidden_sequence(x, self._start_states(x, goes_on=False)))
 
     def loss(self, replay: ReplayBuffer, *, validation: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss on a fresh batch of contexts and its terms."""
@@ -205,7 +212,8 @@ class InferenceLearner:
         decoded = self._draw_decoded(context.segment_start[rows, last], context.segment_end[rows, last])
         weight = x.new_full(decoded.shape, 1.0 / decoded.shape[1])
         labels = context.base_task[rows, last], context.parameter[rows, last]
-        return Targets(hidden[rows, seen], x[rows.unsqueeze(1), decoded], weight, *labels)
+        read = hidden.flatten(0, 1).index_select(0, rows * hidden.shape[1] + seen)  # half the time of [rows, seen]
+        return Targets(read, x[rows.unsqueeze(1), decoded], weight, *labels)
 
     def _start_states(self, x: Tensor, *, goes_on: bool) -> Tensor:
         """Return the GRU states to start from, ``[B, H]``: if it `goes_on`, half are where the last step's streams are.

@@ -65,7 +65,9 @@ class MixturePosterior:
         Small when components are narrow and far from each other.
         """
         num_components = self.mean.shape[-2]
-        first, second = torch.triu_indices(num_components, num_components, offset=1, device=self.mean.device)
-        distance2 = (self.mean[..., first, :] - self.mean[..., second, :]).square().sum(dim=-1)
-        spread = self.std.sum(dim=-1)
-        return ((spread[..., first] + spread[..., second]) / (distance2 + SEPARATION_EPSILON)).sum(dim=-1)
+        pairs = torch.triu_indices(num_components, num_components, offset=1, device=self.mean.device)
+        first, second = F.one_hot(pairs, num_components).to(self.mean.dtype).transpose(1, 2)  # [K, pairs] each
+        with torch.autocast(self.mean.device.type, enabled=False):  # differences of what bfloat16 rounds
+            distance2 = (self.mean.transpose(-1, -2) @ (first - second)).square().sum(dim=-2)
+            spread = self.std.sum(dim=-1) @ (first + second)
+        return (spread / (distance2 + SEPARATION_EPSILON)).sum(dim=-1)

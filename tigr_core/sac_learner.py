@@ -25,6 +25,7 @@ from envs.tasks import TaskSet
 from tigr_core.actor_critic import TwinCritic
 from tigr_core.config import PCGradGroups, SACConfig
 from tigr_core.fast import compiled_with_bfloat16
+from tigr_core.mixture import MixturePosterior
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pcgrad import descend, groups_of, masks_of
 from tigr_core.replay import ReplayBuffer
@@ -78,6 +79,7 @@ class ControlRefund:
         return self._cost[base_task.long()] * action.square().sum(dim=-1)
 
 
+Encode = Callable[[Tensor], MixturePosterior]  # transitions of episodes [E, T, X] -> estimates [E, T + 1]
 EPISODES_ENCODED_AT_ONCE = {"stream": 128, "window": 8}  # by context: half a second of one core or less
 
 
@@ -100,13 +102,14 @@ class TransitionView:
         refund: ControlRefund | None = None,
         groups: PCGradGroups | None = None,
         group_seed: int = 0,
+        encode: Encode | None = None,
         chunk: int | None = None,
         stop: AskStop = never,
     ) -> None:
         obs, action, reward = replay.obs[episodes], replay.action[episodes], replay.reward[episodes]
         code = [] if task_code is None else [task_code(replay.base_task[episodes].long(), replay.parameter[episodes])]
         at_once = chunk or EPISODES_ENCODED_AT_ONCE[model.config.context]
-        latent, weights = _inferred(model, obs, action, reward, at_once, stop)
+        latent, weights = _inferred(model, encode or model.encoder.encode_episodes, obs, action, reward, at_once, stop)
         self.group = None
         if groups is not None:
             source = torch.Generator(weights.device).manual_seed(group_seed)
@@ -158,14 +161,20 @@ class TransitionView:
 
 
 def _inferred(
-    model: TaskInferenceModel, obs: Tensor, action: Tensor, reward: Tensor, chunk: int, stop: AskStop
+    model: TaskInferenceModel,
+    encode: Encode,
+    obs: Tensor,
+    action: Tensor,
+    reward: Tensor,
+    chunk: int,
+    stop: AskStop,
 ) -> tuple[Tensor, Tensor]:
     """Return z ``[E, T + 1, L]`` and mixture weights ``[E, T + 1, K]`` along episodes."""
     latent, weights = [], []
     for o, a, r in zip(obs.split(chunk), action.split(chunk), reward.split(chunk), strict=True):
         give_way(stop)
         transition = model.normaliser.transition(o[:, :-1], a, r, o[:, 1:])
-        posterior = model.encoder.encode_episodes(transition)
+        posterior = encode(transition)
         latent.append(posterior.latent)
         weights.append(posterior.weights)
     return torch.cat(latent), torch.cat(weights)

@@ -323,6 +323,7 @@ class Trainer:
             refund=refund,
             groups=self.config.sac.pcgrad,
             group_seed=begun,
+            encode=self.inference.encode_episodes,
             stop=self.stop,
         )
         begins = self.config.sac.imagined_start * self.config.training.epochs
