@@ -42,9 +42,17 @@ def test_a_turn_later_the_robot_does_the_same() -> None:
     np.testing.assert_allclose(later, now, atol=1e-6)
 
 
-@pytest.mark.parametrize(("entry", "found"), [(0, "x_position in m"), (9, "beyond the last one")])
-def test_what_is_no_angle_is_refused(entry: int, found: str, tmp_path: Path) -> None:
-    config = load_config("point_robot", [f"model.turning=[{entry}]"])
+@pytest.mark.parametrize(
+    ("setting", "found"),
+    [
+        ("model.turning=[0]", "model.turning names entry 0 .*x_position in m"),
+        ("model.turning=[9]", "model.turning names entry 9 .*beyond the last one"),
+        ("sac.shifted=[9]", "sac.shifted names entry 9 .*beyond the last one"),
+        ("sac.unshifted_tasks=[jump]", "sac.unshifted_tasks names jump"),
+    ],
+)
+def test_entries_and_tasks_that_do_not_fit_are_refused(setting: str, found: str, tmp_path: Path) -> None:
+    config = load_config("point_robot", [setting])
     collector = LocalCollector(config.env, num_threads=1)
     with pytest.raises(UserError, match=found):
         Trainer(config, tmp_path, collector=collector, progress=make_progress(io.StringIO()))

@@ -16,6 +16,7 @@ from torch import Tensor
 from envs.tasks import BaseTask, TaskSet
 from tigr_core.config import SACConfig
 from tigr_core.mixture import MixturePosterior
+from tigr_core.random_shift import RandomShift
 from tigr_core.replay import ReplayBuffer
 from tigr_core.sac_learner import ControlRefund, SACLearner, TransitionBatch, TransitionView
 from tigr_core.task_code import TaskCode
@@ -178,6 +179,22 @@ def test_control_costs_that_are_warmed_up_are_given_back_to_sac() -> None:
     cost = torch.where(number < 100.0, 0.05, 0.2)
     torch.testing.assert_close(drawn.reward, number + 0.5 + 0.5 * cost * action**2)
     assert torch.equal(replay.reward[0], torch.arange(6) + 0.5), "the encoder's rewards stay"
+
+
+def test_shifted_positions_say_nothing_except_to_tasks_about_them() -> None:
+    tasks = TaskSet(tuple(BaseTask(name, "x", "m", 0, 10, "absolute") for name in ("first", "second")))
+    model, replay = tiny_model(2, 1), ReplayBuffer(100, 6)
+    episodes = numbered_episodes([6, 6], steps=6)
+    replay.add(replace(episodes, obs=np.repeat(episodes.obs, 2, axis=2)), np.random.default_rng(0))
+    model.normaliser.update(2.0 * torch.randn(1000, 2), torch.randn(1000, 1), torch.randn(1000))  # 1 m is about 0.5
+    config = SACConfig(shifted=(1,), shift=3.0, unshifted_tasks=("second",))
+    view = TransitionView(model, replay, torch.arange(2), shift=RandomShift(model, config, tasks))
+    drawn, std = view.sample(1000, generator()), model.normaliser.var[:2].sqrt().float()
+    obs, next_obs = (o * std + model.normaliser.mean[:2].float() for o in (drawn.obs, drawn.next_obs))
+    torch.testing.assert_close(next_obs - obs, torch.ones(1000, 2), atol=1e-3, rtol=0)
+    distance, first = obs[:, 1] - obs[:, 0], obs[:, 0] < 50.0
+    torch.testing.assert_close(distance[~first], torch.zeros(int((~first).sum())), atol=1e-3, rtol=0)
+    assert distance[first].min() < -2.9 and distance[first].max() > 2.9 and distance.abs().max() < 3.001
 
 
 def test_control_leaves_inference_alone() -> None:

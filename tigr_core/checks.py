@@ -18,6 +18,7 @@ def check_fit(config: Config, task_set: TaskSet, env: TaskVectorEnv) -> None:
     if config.training.relabel_share > 0.0:
         check_relabelling(task_set)
     check_turning(config.model.turning, env.spec_robot.observation)
+    check_shifted(config, task_set, env.spec_robot.observation)
     if config.training.scripted_share > 0.0 and not env.has_scripts:
         raise UserError(
             f"training.scripted_share is {config.training.scripted_share} for {config.env.id}",
@@ -44,6 +45,25 @@ def check_relabelling(task_set: TaskSet) -> None:
             "or the things around it",
             expected="0: an episode cannot pose as one of another body or world",
             fix="set training.relabel_share=0",
+        )
+
+
+def check_shifted(config: Config, task_set: TaskSet, terms: Sequence[ObservationTerm]) -> None:
+    """Refuse entries of the observation that are no positions of a whole robot, and unknown base tasks."""
+    for entry in config.sac.shifted:
+        if entry >= len(terms) or terms[entry].unit != "m":
+            found = "beyond the last one" if entry >= len(terms) else f"{terms[entry].name} in {terms[entry].unit}"
+            positions = ", ".join(f"{i} ({term.name})" for i, term in enumerate(terms) if term.unit == "m")
+            raise UserError(
+                f"sac.shifted names entry {entry} of the observation, {found}",
+                expected=f"positions: {positions or 'there are none'}",
+                fix="name one of these that is not felt by the robot, or leave sac.shifted out",
+            )
+    if unknown := [name for name in config.sac.unshifted_tasks if name not in task_set.names]:
+        raise UserError(
+            f"sac.unshifted_tasks names {', '.join(unknown)}",
+            expected=f"base tasks of {config.env.id}: {', '.join(task_set.names)}",
+            fix="name base tasks whose rewards depend on the entries in sac.shifted",
         )
 
 

@@ -100,6 +100,9 @@ class SACConfig(Section):
     actor_every: Positive = 1  # critic steps for one actor step
     critic_sees_task: bool = False  # critics are told the task, the actor is not (not in the paper; see sac_learner.py)
     told_share: Share = 0.0  # of transitions on which the actor, too, is told (not in the paper)
+    shifted: Annotated[tuple[Count, ...], Field(strict=False)] = ()  # positions in observations (random_shift.py)
+    shift: Weight = 0.0  # up to so far at random, in m
+    unshifted_tasks: Annotated[tuple[str, ...], Field(strict=False)] = ()  # whose rewards depend on these
     pcgrad: PCGradGroups | None = None  # as for inference (pcgrad.py)
     imagined_share: Share = 0.0  # of each batch that the decoder imagines (imagination.py)
     imagined_horizon: Positive = 5  # steps of its roll-outs

@@ -28,6 +28,7 @@ from tigr_core.fast import compiled_with_bfloat16
 from tigr_core.mixture import MixturePosterior
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pcgrad import descend, groups_of, masks_of
+from tigr_core.random_shift import RandomShift
 from tigr_core.replay import ReplayBuffer
 from tigr_core.stop import AskStop, give_way, never
 from tigr_core.task_code import TaskCode
@@ -103,6 +104,7 @@ class TransitionView:
         groups: PCGradGroups | None = None,
         group_seed: int = 0,
         encode: Encode | None = None,
+        shift: RandomShift | None = None,
         chunk: int | None = None,
         stop: AskStop = never,
     ) -> None:
@@ -126,6 +128,7 @@ class TransitionView:
         valid = torch.arange(steps, device=reward.device) < replay.length[episodes].unsqueeze(1)
         self.valid = valid.flatten().nonzero().squeeze(1)
         self.critic_sees_task, self.told_share = critic_sees_task, told_share
+        self.shift, self.base_task = shift, replay.base_task[episodes].long().flatten()
         self.steps, self.sizes = steps, (model.policy_obs_dim, model.config.latent_dim)
         self.outcome_sizes = (model.action_dim, 1, 1, self.outcome.shape[1] - model.action_dim - 2)
 
@@ -142,6 +145,8 @@ class TransitionView:
         before = index + index // self.steps  # episodes hold one more state than outcomes
         obs, latent = self.state[before].split(self.sizes, dim=1)
         next_obs, next_latent = self.state[before + 1].split(self.sizes, dim=1)
+        if self.shift is not None:
+            obs, next_obs = self.shift(obs, next_obs, self.base_task[index], generator)
         action, reward, terminated, code = self.outcome[index].split(self.outcome_sizes, dim=1)
         if self.told_share > 0.0:
             told = torch.rand((len(index), 1), generator=generator, device=code.device) < self.told_share

@@ -41,6 +41,7 @@ from tigr_core.metric_means import MetricMeans
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pearl import PearlLearner, PearlView
 from tigr_core.progress import Progress
+from tigr_core.random_shift import RandomShift
 from tigr_core.reference_output import ReferenceNames
 from tigr_core.relabelling import Relabeller
 from tigr_core.replay import ReplayBuffer
@@ -324,6 +325,7 @@ class Trainer:
             groups=self.config.sac.pcgrad,
             group_seed=begun,
             encode=self.inference.encode_episodes,
+            shift=RandomShift(self.model, self.config.sac, self.task_set) if self.config.sac.shifted else None,
             stop=self.stop,
         )
         begins = self.config.sac.imagined_start * self.config.training.epochs
