@@ -46,7 +46,7 @@ def main() -> None:
     with rc_context(SMALL):
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN * rows), dpi=DPI)
         grid = figure.subplots(rows, COLUMNS)
-        figure.subplots_adjust(0.03, 0.05, 0.99, 0.93, 0.16, 0.42)
+        figure.subplots_adjust(0.03, 0.05, 0.98, 0.93, 0.26, 0.42)
         for axes, (env_id, (task, steps)) in zip(grid.flat, SHOWN.items(), strict=False):
             with closing(envs.make_vector(env_id)) as env, closing(envs.ENVIRONMENTS[env_id].make_robot(1)) as robot:
                 env.reset(seed=1, options={"tasks": [task]})
@@ -60,6 +60,8 @@ def main() -> None:
                 scene.show(capsules, target, [], base_task_colour(now.index))
             axes.set_title(f"{env_id.removeprefix('tigr/')}\n{base_task.describe(now.parameter)}", fontsize=8)
             axes.set(xlabel="", ylabel="")
+            axes.xaxis.set_major_formatter("{x:.0f} m")
+            axes.yaxis.set_major_formatter("{x:.0f} m")
         FigureCanvasAgg(figure).print_png(PICTURE)
     print(f"{PICTURE}: {len(SHOWN)} environments")
 
