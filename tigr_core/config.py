@@ -70,8 +70,8 @@ class InferenceConfig(Section):
     encoder_learning_rate: Rate = 3e-4
     decoder_learning_rate: Rate = 3e-4
     batch_size: Positive = 4096  # contexts a step
-    sequence_length: Positive = 200  # stream: time steps of a spliced sequence
-    targets_per_sequence: Positive = 64  # stream: contexts read off a sequence
+    sequence_length: Positive = 100  # stream: time steps of a spliced sequence
+    targets_per_sequence: Positive = 32  # stream: contexts read off a sequence
     decoded_per_target: Positive = 1  # stream: transitions of the segment that the decoder reconstructs from one z
     segment_length: Positive = 100  # stream: mean time steps between two splices
     kl_weight: Weight = 1e-3
