@@ -27,6 +27,17 @@ class Relabelled(NamedTuple):
     fit: np.ndarray  # [E], mean reward but for control costs; -inf where the task must not be given
 
 
+class _Behaviour(NamedTuple):
+    """What E episodes did, whatever the task."""
+
+    quantities: np.ndarray  # [E, T, Q]
+    action: np.ndarray  # [E, T, A]
+    valid: np.ndarray  # [E, T]
+
+    def only(self, which: np.ndarray) -> _Behaviour:
+        return _Behaviour(self.quantities[which], self.action[which], self.valid[which])
+
+
 class Relabeller:
     """Draws a task for each episode: for every other one by chance, for the others what they are good examples of.
 
@@ -71,52 +82,38 @@ class Relabeller:
         if self.same_share > 0.0:
             same = rng.random(len(quantities)) < self.same_share
         base_tasks[same] = own[same]
-        drawn = self._draw(base_tasks, quantities, action, valid, rng)
+        behaviour = _Behaviour(quantities, action, valid)
+        drawn = self._draw(base_tasks, behaviour, rng)
         chosen = np.flatnonzero((rng.random(len(quantities)) < 0.5) & ~same)
         if len(chosen) and self.candidates > 1:
-            episodes = (quantities[chosen], action[chosen], valid[chosen], rng)
-            best = self._best_task(*episodes) if self.best_task else self._best_of(base_tasks[chosen], *episodes)
+            good = behaviour.only(chosen)
+            best = self._best_task(good, rng) if self.best_task else self._best_of(base_tasks[chosen], good, rng)
             for kept, new in zip(drawn, best, strict=True):
                 kept[chosen] = new
         return drawn
 
-    def _best_task(
-        self, quantities: np.ndarray, action: np.ndarray, valid: np.ndarray, rng: np.random.Generator
-    ) -> Relabelled:
-        found: list[Relabelled] = []
-        ranks = np.empty((len(self.task_set), len(quantities)))
+    def _best_task(self, behaviour: _Behaviour, rng: np.random.Generator) -> Relabelled:
+        count, found = len(behaviour.valid), list[Relabelled]()
+        ranks = np.empty((len(self.task_set), count))
         for label, rank in enumerate(ranks):
-            found.append(self._best_of(np.full(len(quantities), label), quantities, action, valid, rng))
-            rank[np.lexsort((rng.random(len(quantities)), found[-1].fit))] = np.arange(len(quantities))
+            found.append(self._best_of(np.full(count, label), behaviour, rng))
+            rank[np.lexsort((rng.random(count), found[-1].fit))] = np.arange(count)
             rank[found[-1].fit == -np.inf] = -np.inf
         best = found[0]
         for label, chosen in enumerate(ranks.argmax(axis=0) == np.arange(len(ranks))[:, None]):
             _take(best, found[label], chosen)
         return best
 
-    def _best_of(
-        self,
-        base_tasks: np.ndarray,
-        quantities: np.ndarray,
-        action: np.ndarray,
-        valid: np.ndarray,
-        rng: np.random.Generator,
-    ) -> Relabelled:
+    def _best_of(self, base_tasks: np.ndarray, behaviour: _Behaviour, rng: np.random.Generator) -> Relabelled:
         """Return the best of several parameters of each episode's base task."""
-        best = self._draw(base_tasks, quantities, action, valid, rng)
+        best = self._draw(base_tasks, behaviour, rng)
         for _ in range(self.candidates - 1):
-            other = self._draw(base_tasks, quantities, action, valid, rng)
+            other = self._draw(base_tasks, behaviour, rng)
             _take(best, other, other.fit > best.fit)
         return best
 
-    def _draw(
-        self,
-        base_tasks: np.ndarray,
-        quantities: np.ndarray,
-        action: np.ndarray,
-        valid: np.ndarray,
-        rng: np.random.Generator,
-    ) -> Relabelled:
+    def _draw(self, base_tasks: np.ndarray, behaviour: _Behaviour, rng: np.random.Generator) -> Relabelled:
+        quantities, action, valid = behaviour
         batch = TaskBatch(self.task_set, self.quantity_dims, len(quantities))
         for member, label in enumerate(base_tasks.tolist()):
             batch.assign(member, self.task_set.sample_parameter(label, rng))
