@@ -214,8 +214,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments = parser.parse_args()
     config = load_config(arguments.config, arguments.set)
-    if config.training.fast:
-        torch.set_num_threads(1)  # as a training does
     measurement = Measurement(config, arguments.seconds, arguments.ray_address)
     rows = []
     for workers in arguments.workers:

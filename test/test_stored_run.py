@@ -89,10 +89,23 @@ def test_runs_that_do_not_fit_are_refused(
     assert StoredRun.read(every).replay.num_added == before
 
 
-def test_base_tasks_that_the_other_run_lacks_are_named(runs: tuple[Path, Path]) -> None:
+def test_episodes_of_unknown_base_tasks_come_as_what_they_are_best_at(runs: tuple[Path, Path]) -> None:
     every, up = runs
+    before, taken = StoredRun.read(up).replay, StoredRun.read(every).replay
+    import_run(every, up, episodes=6)
+    after, added = StoredRun.read(up).replay, slice(before.num_episodes, None)
+    assert torch.equal(after.obs[added], taken.obs[-6:]) and (after.own_base_task[added] == 0).all()
+    # The distance to a goal straight up, at the parameter that each was given.
+    goal = after.own_parameter[added, 0, 0]
+    last = after.obs[added, -1] - torch.stack([torch.zeros(6), goal], dim=1)
+    torch.testing.assert_close(after.own_reward[added, -1], -last.norm(dim=1))
+    assert after.own_parameter[added, 0, 0].unique().numel() > 1
+
+
+def test_unknown_base_tasks_need_relabelling(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    plain = trained(tmp_path / "plain", "training.relabel_share=0", "env.base_tasks=[goal_up]")
     with pytest.raises(UserError, match="episodes of goal_left, goal_right, goal_down"):
-        import_run(every, up, episodes=None)
+        import_run(runs[0], plain, episodes=None)
 
 
 def test_a_folder_without_a_run_is_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -92,6 +92,16 @@ class Relabeller:
                 kept[chosen] = new
         return drawn
 
+    def best_tasks(
+        self, quantities: np.ndarray, action: np.ndarray, valid: np.ndarray, rng: np.random.Generator
+    ) -> Relabelled:
+        """Return the task that each of E episodes does best; arguments as of a call."""
+        behaviour = _Behaviour(quantities, action, valid)
+        found = [self._best_of(np.full(len(valid), label), behaviour, rng) for label in range(len(self.task_set))]
+        for other in found[1:]:
+            _take(found[0], other, other.fit > found[0].fit)
+        return found[0]
+
     def _best_task(self, behaviour: _Behaviour, rng: np.random.Generator) -> Relabelled:
         count, found = len(behaviour.valid), list[Relabelled]()
         ranks = np.empty((len(self.task_set), count))

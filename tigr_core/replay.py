@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from envs.tasks import Task
-from tigr_core.relabelling import Relabeller
+from tigr_core.relabelling import Relabelled, Relabeller
 from tigr_core.rollout import Episodes
 
 LABELS = ("reward", "base_task", "parameter")
@@ -93,16 +93,23 @@ class ReplayBuffer:
         new["length"] = new["length"].to(torch.int32)
         self._append(new, rng)
 
-    def add_from(self, other: ReplayBuffer, count: int, labels: np.ndarray, rng: np.random.Generator) -> None:
+    def add_from(
+        self, other: ReplayBuffer, count: int, labels: np.ndarray, relabeller: Relabeller, rng: np.random.Generator
+    ) -> None:
         """Append the last `count` episodes of another buffer as they came; `labels` are what its labels are here.
 
-        Episodes must be as long as here, and of a buffer with `relabelled` where this one is.
+        Those whose label is -1 here come as what they are best at. Episodes must be as long as here, and of a buffer
+        with `relabelled` where this one is.
         """
         slots = torch.arange(other.next_slot - count, other.next_slot) % other.num_episodes
         own = OWN if other.relabelled else {}
         names = [name for name in FIELDS if name != "is_validation"]
         new = {name: other._store[own.get(name, name)][slots].cpu() for name in names}
         new["base_task"] = torch.as_tensor(labels, dtype=torch.int16)[new["base_task"].long()]
+        if len(strange := (new["base_task"][:, 0] < 0).nonzero().squeeze(1)):
+            self._give(new, strange, relabeller.best_tasks(*self._behaviour(other, slots[strange]), rng))
+            known = new["base_task"][:, 0] >= 0  # or too far from every task
+            slots, new = slots[known], {name: value[known] for name, value in new.items()}
         if self.relabelled:
             new |= {own_name: new[name] for name, own_name in OWN.items()}
             new["quantities"] = other._store["quantities"][slots].cpu()
@@ -150,18 +157,25 @@ class ReplayBuffer:
             for name, own in OWN.items():
                 self._store[name][slots] = self._store[own][slots]
             slots = slots[(rng.random(len(slots)) < share) | too_far[slots]]
-            quantities, action, length = (
-                self._store[n][slots].cpu().numpy() for n in ("quantities", "action", "length")
-            )
-            valid = np.arange(self.episode_steps) < length[:, None]
             came_with = self._store[OWN["base_task"]][slots, 0].cpu().numpy()
-            new = relabeller(quantities, action, valid, came_with, rng)
-            use = new.fit > -np.inf
-            for name in LABELS:
-                stored, value = self._store[name], torch.from_numpy(getattr(new, name)[use])
-                # One label for an episode holds at each of its steps.
-                per_step = value if name == "reward" else value.unsqueeze(1).expand(-1, *stored.shape[1:])
-                stored[slots[use]] = per_step.to(stored)
+            self._give(self._store, slots, relabeller(*self._behaviour(self, slots), came_with, rng))
+
+    @staticmethod
+    def _behaviour(buffer: ReplayBuffer, slots: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return quantities, action and which steps are valid, of episodes of a buffer."""
+        names = ("quantities", "action", "length")
+        quantities, action, length = (buffer._store[name][slots].cpu().numpy() for name in names)
+        return quantities, action, np.arange(buffer.episode_steps) < length[:, None]
+
+    @staticmethod
+    def _give(fields: dict[str, Tensor], slots: Any, new: Relabelled) -> None:
+        """Write tasks and rewards of episodes into fields, but where a task must not be given."""
+        use = new.fit > -np.inf
+        for name in LABELS:
+            stored, value = fields[name], torch.from_numpy(getattr(new, name)[use])
+            # One label for an episode holds at each of its steps.
+            per_step = value if name == "reward" else value.unsqueeze(1).expand(-1, *stored.shape[1:])
+            stored[slots[use]] = per_step.to(stored)
 
     def recent_returns(self, episodes: int, num_tasks: int) -> np.ndarray:
         """Return the mean return of the last `episodes` episodes of each base task they began with; nan where none."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,12 +14,16 @@ import typer
 
 from envs import make_vector, task_set
 from envs.spec import RobotSpec
+from envs.tasks import TaskSet
 from tigr_core.checkpoint import load_checkpoint, save_checkpoint
 from tigr_core.config import Config, make_config
 from tigr_core.errors import UserError
 from tigr_core.files import FolderLock
+from tigr_core.relabelling import Relabeller
 from tigr_core.replay import ReplayBuffer
 from tigr_core.trainer import CHECKPOINT
+
+CANDIDATES = 16  # parameters of each base task that are tried for an episode of a base task that is not known
 
 
 @dataclass(frozen=True)
@@ -62,18 +66,25 @@ class StoredRun:
                 lock.release()
 
     @property
-    def base_tasks(self) -> list[str]:
-        """Names in label order."""
-        return list(task_set(self.config.env.id, self.config.env.base_tasks).names)
+    def task_set(self) -> TaskSet:
+        """The base tasks, in label order."""
+        return task_set(self.config.env.id, self.config.env.base_tasks)
 
     @property
-    def robot(self) -> RobotSpec:
-        """What the run's environment moves."""
-        env = make_vector(self.config.env.id, 1, base_tasks=self.config.env.base_tasks)
-        try:
-            return env.spec_robot
-        finally:
-            env.close()
+    def base_tasks(self) -> list[str]:
+        """Their names."""
+        return list(self.task_set.names)
+
+    def quantities(self) -> tuple[RobotSpec, dict[str, int]]:
+        """Return what the run's environment moves, and the sizes of the quantities its tasks are about."""
+        with closing(make_vector(self.config.env.id, 1, base_tasks=self.config.env.base_tasks)) as env:
+            return env.spec_robot, dict(env.quantity_dims)
+
+    @property
+    def relabeller(self) -> Relabeller:
+        """What finds tasks for episodes."""
+        worst = self.config.training.relabel_worst_reward
+        return Relabeller(self.task_set, self.quantities()[1], worst_reward=worst, candidates=CANDIDATES)
 
     def new_rng(self) -> np.random.Generator:
         """Return random numbers of what is added next, the same whenever it is."""
@@ -90,29 +101,36 @@ def import_run(
     """Add the episodes of one run to the replay data of another of the same robot, by the names of its base tasks.
 
     What a policy learned on a few hard base tasks alone thus helps one that learns them all, once
-    `tigr train --resume RUN` goes on.
+    `tigr train --resume RUN` goes on. Episodes of base tasks that RUN does not have come as what they are best at.
     """
     taken = StoredRun.read(source)
     with StoredRun.change(run) as into:
         _require_fit(taken, into)
-        labels = np.array([into.base_tasks.index(name) for name in taken.base_tasks])
+        known = {name: label for label, name in enumerate(into.base_tasks)}
+        labels = np.array([known.get(name, -1) for name in taken.base_tasks])
         count = min(episodes or taken.replay.num_episodes, taken.replay.num_episodes)
-        into.replay.add_from(taken.replay, count, labels, into.new_rng())
+        before = into.replay.num_added
+        into.replay.add_from(taken.replay, count, labels, into.relabeller, into.new_rng())
+        count = into.replay.num_added - before
     print(f"added    {count} episodes of {', '.join(taken.base_tasks)} to {run}")
     print(f"go on with:  tigr train --resume {run}")
 
 
 def _require_fit(taken: StoredRun, into: StoredRun) -> None:
-    if unknown := [name for name in taken.base_tasks if name not in into.base_tasks]:
+    unknown = [name for name in taken.base_tasks if name not in into.base_tasks]
+    (robot, dims), (own_robot, own_dims) = taken.quantities(), into.quantities()
+    if robot.to_dict() != own_robot.to_dict() or taken.config.env.episode_steps != into.config.env.episode_steps:
         raise UserError(
-            f"episodes of {', '.join(unknown)} in {taken.folder}, which {into.folder} does not have",
-            expected=f"some of {', '.join(into.base_tasks)}",
+            f"episodes of {taken.config.env.episode_steps} steps of {robot.name} in {taken.folder}",
+            expected=f"episodes of {into.config.env.episode_steps} steps of the very same {own_robot.name}",
             fix="choose another run",
         )
-    if taken.robot.to_dict() != into.robot.to_dict() or taken.config.env.episode_steps != into.config.env.episode_steps:
+    same_quantities = dims == own_dims and taken.task_set.parameter_dim == into.task_set.parameter_dim
+    if unknown and not (same_quantities and into.replay.relabelled):
         raise UserError(
-            f"episodes of {taken.config.env.episode_steps} steps of {taken.robot.name} in {taken.folder}",
-            expected=f"episodes of {into.config.env.episode_steps} steps of the very same {into.robot.name}",
+            f"episodes of {', '.join(unknown)} in {taken.folder}, which {into.folder} does not have",
+            expected=f"some of {', '.join(into.base_tasks)}; or training.relabel_share above 0 in both runs, and tasks "
+            "about the same quantities with as many parameters",
             fix="choose another run",
         )
     if into.replay.relabelled and not taken.replay.relabelled:
