@@ -181,6 +181,22 @@ def test_control_costs_that_are_warmed_up_are_given_back_to_sac() -> None:
     assert torch.equal(replay.reward[0], torch.arange(6) + 0.5), "the encoder's rewards stay"
 
 
+def test_a_resumed_learner_goes_on_at_the_rates_of_its_configuration() -> None:
+    model, replay = tiny_model(1, 1), ReplayBuffer(100, 6)
+    replay.add(numbered_episodes([6, 5], steps=6), np.random.default_rng(0))
+    before = SACLearner(model, SACConfig(), generator=generator())
+    before.step(TransitionView(model, replay, torch.arange(2)).sample(8, generator()))
+    resumed = SACLearner(model, SACConfig(critic_learning_rate=1e-5), generator=generator())
+    resumed.load_state_dict(before.state_dict())
+    (saved,), (restored,) = before.critic_optimiser.param_groups, resumed.critic_optimiser.param_groups
+    assert (saved["lr"], restored["lr"]) == (3e-4, 1e-5)
+    moments = [
+        o.state[group["params"][0]]["exp_avg"]
+        for o, group in ((before.critic_optimiser, saved), (resumed.critic_optimiser, restored))
+    ]
+    assert torch.equal(*moments) and moments[0].any()
+
+
 def test_shifted_positions_say_nothing_except_to_tasks_about_them() -> None:
     tasks = TaskSet(tuple(BaseTask(name, "x", "m", 0, 10, "absolute") for name in ("first", "second")))
     model, replay = tiny_model(2, 1), ReplayBuffer(100, 6)

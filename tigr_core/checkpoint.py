@@ -46,6 +46,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return dict(state)
 
 
+def restore_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Restore an optimiser but for its learning rates, which a resumed run may change: the configuration has them."""
+    rates = [group["lr"] for group in optimiser.param_groups]
+    optimiser.load_state_dict(state)
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
 def rng_state(rng: np.random.Generator, generator: torch.Generator) -> dict[str, Any]:
     """Return the state of both random generators as plain values."""
     return {"numpy": rng.bit_generator.state, "torch": generator.get_state()}

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from envs.tasks import TaskSet
+from tigr_core.checkpoint import restore_optimiser
 from tigr_core.chunked import sum_chunks
 from tigr_core.config import InferenceConfig
 from tigr_core.early_stopping import EarlyStopping
@@ -278,7 +279,7 @@ class InferenceLearner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore from a checkpoint."""
-        self.optimiser.load_state_dict(state["optimiser"])
+        restore_optimiser(self.optimiser, state["optimiser"])
         self.state_weight, self.reward_weight = state["weights"]
         self.steps = int(state["steps"])
         self.early_stopping.load_state_dict(state["early_stopping"])

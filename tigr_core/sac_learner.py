@@ -23,6 +23,7 @@ from torch import Tensor
 
 from envs.tasks import TaskSet
 from tigr_core.actor_critic import TwinCritic
+from tigr_core.checkpoint import restore_optimiser
 from tigr_core.config import PCGradGroups, SACConfig
 from tigr_core.fast import compiled_with_bfloat16
 from tigr_core.mixture import MixturePosterior
@@ -316,7 +317,7 @@ class SACLearner:
         with torch.no_grad():
             self.log_temperature.copy_(state["log_temperature"])
         for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+            restore_optimiser(optimiser, saved)
         self.steps = int(state["steps"])
 
     @property
