@@ -74,6 +74,7 @@ class InferenceConfig(Section):
     targets_per_sequence: Positive = 32  # stream: contexts read off a sequence
     decoded_per_target: Positive = 1  # stream: transitions of the segment that the decoder reconstructs from one z
     segment_length: Positive = 100  # stream: mean time steps between two splices
+    shifted: bool = False  # contexts as SAC's transitions, by `sac.shifted` (random_shift.py)
     kl_weight: Weight = 1e-3
     separation_weight: Weight = 5e-4
     sparsity_weight: Weight = 1e-3

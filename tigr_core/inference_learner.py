@@ -28,6 +28,7 @@ from tigr_core.fast import fast_hidden_sequence, with_bfloat16
 from tigr_core.mixture import MixturePosterior
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pcgrad import descend, groups_of, masks_of
+from tigr_core.random_shift import RandomShift
 from tigr_core.replay import Context, ReplayBuffer
 from tigr_core.task_code import TaskCode
 
@@ -56,9 +57,10 @@ class InferenceLearner:
         *,
         rng: np.random.Generator,
         generator: torch.Generator,
+        shift: RandomShift | None = None,
         fast: bool = False,
     ) -> None:
-        self.model, self.config, self.rng, self.generator = model, config, rng, generator
+        self.model, self.config, self.rng, self.generator, self.shift = model, config, rng, generator, shift
         self.task_code = None
         if config.anchor_weight > 0.0:
             self.task_code = TaskCode(tasks, model.config.latent_dim, model.normaliser.mean.device)
@@ -243,7 +245,10 @@ class InferenceLearner:
         return start.unsqueeze(1) + (share * span).long().clamp_max(span - 1)
 
     def _normalised(self, context: Context) -> Tensor:
-        return self.model.normaliser.transition(context.obs, context.action, context.reward, context.next_obs)
+        obs, next_obs = context.obs, context.next_obs
+        if self.shift is not None:
+            obs, next_obs = self.shift.of_contexts(context, self.generator)
+        return self.model.normaliser.transition(obs, context.action, context.reward, next_obs)
 
     def _reconstruction(self, latent: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """Return the mean errors of next observation and reward, decoded from z ``[B, L]``."""

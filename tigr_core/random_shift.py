@@ -2,7 +2,8 @@
 """Random shifts of positions that matter to some tasks only (as in Laskin et al., arXiv 2004.14990, but of states).
 
 Where a robot stands changes nothing about how it runs, but an actor that reads its position runs well only where it
-has been: at the far end of a long run it slows down. On shifted copies of transitions actor and critics learn that a
+has been: at the far end of a long run it slows down. An encoder takes one that stands where goals lie for one that has
+reached its goal. On shifted copies of transitions actor and critics learn that a
 position says nothing, except for tasks that are about it.
 """
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from envs.tasks import TaskSet
 from tigr_core.config import SACConfig
 from tigr_core.model import TaskInferenceModel
+from tigr_core.replay import Context
 
 
 class RandomShift:
@@ -26,6 +28,7 @@ class RandomShift:
         device = model.normaliser.mean.device
         largest = torch.zeros(2, model.obs_dim, device=device)
         largest[1, list(config.shifted)] = config.shift
+        self._in_units = largest[1]
         far, origin = model.normaliser.obs(largest).flip(0)
         self._largest = torch.zeros(model.policy_obs_dim, device=device)
         self._largest[: model.obs_dim] = far - origin
@@ -35,6 +38,15 @@ class RandomShift:
         self, obs: Tensor, next_obs: Tensor, base_task: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return what actor and critics read, ``[B, D]`` each, shifted; `base_task` are labels ``[B]``."""
-        share = torch.rand((len(obs), 1), generator=generator, device=obs.device).mul_(2.0).sub_(1.0)
-        distance = torch.where(self._shifted[base_task].unsqueeze(1), share, 0.0) * self._largest
+        share = self._share(base_task.shape, generator)
+        distance = torch.where(self._shifted[base_task], share, 0.0).unsqueeze(-1) * self._largest
         return obs + distance, next_obs + distance
+
+    def of_contexts(self, context: Context, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return both observations of contexts, ``[B, T, D]`` in units, each segment shifted by its own distance."""
+        share = self._share(context.base_task.shape, generator).gather(1, context.segment_start)
+        distance = torch.where(self._shifted[context.base_task], share, 0.0).unsqueeze(-1) * self._in_units
+        return context.obs + distance, context.next_obs + distance
+
+    def _share(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        return torch.rand(shape, generator=generator, device=self._shifted.device).mul_(2.0).sub_(1.0)

@@ -139,6 +139,7 @@ class Trainer:
             self.task_set,
             rng=self.rng,
             generator=self.generator,
+            shift=RandomShift(self.model, config.sac, self.task_set) if config.inference.shifted else None,
             fast=self.fast,
         )
         self.task_code = None
