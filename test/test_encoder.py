@@ -58,8 +58,8 @@ def test_estimates_equal_a_hand_written_gru(context: str) -> None:
 @pytest.mark.parametrize("context", CONTEXTS)
 @torch.no_grad()
 def test_step_by_step_equals_whole_episodes(context: str) -> None:
-    subject, x = encoder(context), torch.randn(3, 7, 4)
-    whole, state = subject.encode_episodes(x), subject.initial_state(3)
+    subject, x = encoder(context), torch.randn(5, 7, 4)
+    whole, state = subject.encode_episodes(x), subject.initial_state(5)
     assert_same(subject.infer(state), whole[:, 0])
     for t in range(7):
         state = subject.advance(state, x[:, t])

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,10 +36,10 @@ NONE = np.zeros(200, int)  # the base tasks that episodes came with, where they 
 
 
 def relabeller(
-    task: Task, task_set: TaskSet = TASKS, dims: Mapping[str, int] = DIMS, worst: float = -100.0
+    task: Task, task_set: TaskSet = TASKS, dims: Mapping[str, int] = DIMS, worst: float = -100.0, **settings: Any
 ) -> Relabeller:
     """A relabeller that always draws the one task."""
-    subject = Relabeller(task_set, dims, worst_reward=worst, candidates=1)
+    subject = Relabeller(task_set, dims, worst_reward=worst, candidates=1, **settings)
     subject.task_set = OneTask(task_set.base_tasks, task)
     return subject
 
@@ -54,7 +55,7 @@ class OneTask(TaskSet):
 def test_rewards_by_hand() -> None:
     action, valid = np.full((2, 2, 1), 0.5), np.ones((2, 2), bool)
     rng = np.random.default_rng(0)
-    reward, label, parameter, mean = relabeller(TASKS.task("speed", 2.0))(SPEEDS, action, valid, NONE[:2], rng)
+    reward, label, parameter, mean, _ = relabeller(TASKS.task("speed", 2.0))(SPEEDS, action, valid, NONE[:2], rng)
     # -|v - 2| / 2 - 0.1 * 0.25
     np.testing.assert_allclose(reward, [[-0.525, -0.525], [-0.025, -1.025]], rtol=1e-6)
     assert (label.tolist(), parameter.tolist()) == ([0, 0], [[2.0], [2.0]])
@@ -65,9 +66,9 @@ def test_rewards_by_hand() -> None:
 
 def test_tasks_too_far_from_what_happened_are_not_given() -> None:
     action, subject = np.zeros((2, 2, 1)), relabeller(TASKS.task("place", 6.0), worst=-2.0)
-    *_, mean = subject(SPEEDS, action, np.ones((2, 2), bool), NONE[:2], np.random.default_rng(0))
+    mean = subject(SPEEDS, action, np.ones((2, 2), bool), NONE[:2], np.random.default_rng(0)).fit
     assert mean.tolist() == [-1.0, -np.inf]
-    *_, mean = subject(SPEEDS, action, np.zeros((2, 2), bool), NONE[:2], np.random.default_rng(0))
+    mean = subject(SPEEDS, action, np.zeros((2, 2), bool), NONE[:2], np.random.default_rng(0)).fit
     assert np.isfinite(mean).all(), "padding does not count"
 
 
@@ -110,7 +111,7 @@ def test_the_rewards_are_those_of_the_environment(env_id: str) -> None:
     first, *others = done
     for task in others:  # the same seeds and random actions under another task
         subject = relabeller(task, env.task_set, dims, worst=-np.inf)
-        reward, label, parameter, _ = subject(
+        reward, label, parameter, *_ = subject(
             done[first].quantities, done[first].action, done[first].valid, NONE[:12], np.random.default_rng(0)
         )
         np.testing.assert_allclose(reward, done[task].reward, rtol=2e-5, atol=1e-5)
@@ -150,6 +151,20 @@ def test_an_episode_far_from_its_own_target_is_given_another_task() -> None:
     assert ((replay.base_task[:, 0] == 1) == (torch.arange(40) % 4 == 0)).all()
 
 
+def test_the_new_task_of_a_share_begins_on_the_way() -> None:
+    replay, rng = stored([np.repeat(SPEEDS[0], 5, axis=0)] * 100), np.random.default_rng(0)
+    replay.own_reward[:20, 1] = -3.0  # too far from the target of the task that they came with
+    subject = relabeller(TASKS.task("place", 6.0), worst=-2.0, change_share=0.5)
+    replay.relabel(subject, 100, 1.0, rng)
+    new = replay.base_task == 1
+    assert torch.equal(new, new.sort(dim=1).values), "once begun, a task stays"
+    assert torch.equal(replay.reward, torch.where(new, -1.0, 7.0))
+    assert torch.equal(replay.parameter.squeeze(2), torch.where(new, 6.0, 1.0))
+    begin = 10 - new.sum(dim=1)
+    assert (begin[:20] == 0).all() and begin.unique().tolist() == list(range(10))
+    assert 25 < int((begin[20:] > 0).sum()) < 55
+
+
 def test_a_share_of_the_drawn_episodes_changes() -> None:
     replay, rng = stored([SPEEDS[0]] * 400), np.random.default_rng(0)
     replay.relabel(relabeller(TASKS.task("place", 6.0)), 200, 0.5, rng)
@@ -158,7 +173,7 @@ def test_a_share_of_the_drawn_episodes_changes() -> None:
 
 def test_tasks_are_drawn_from_the_whole_set() -> None:
     subject, count = Relabeller(TASKS, DIMS, worst_reward=-100.0, candidates=1), 200
-    _, label, parameter, _ = subject(
+    _, label, parameter, *_ = subject(
         np.zeros((count, 1, 2)), np.zeros((count, 1, 1)), np.ones((count, 1), bool), NONE, np.random.default_rng(0)
     )
     assert 70 < label.sum() < 130

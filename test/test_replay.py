@@ -127,17 +127,40 @@ def test_sequences_are_spliced_from_contiguous_segments() -> None:
     assert (number[:, 1:][~inside] % 100 > 0).any()  # later segments start anywhere
 
 
+def test_a_piece_of_an_episode_has_a_segment_for_each_task() -> None:
+    episodes = numbered_episodes([6] * 8, steps=6)
+    episodes.parameter[:, 4:] += 0.5
+    replay, rng = ReplayBuffer(100, 6), np.random.default_rng(0)
+    replay.add(episodes, rng)
+    sequences = replay.sample_sequences(200, 12, 5, rng)
+    windows, mask = replay.sample_windows(300, 4, rng)
+    for context, real in ((sequences, torch.ones(200, 12, dtype=torch.bool)), (windows, mask)):
+        now, step = torch.arange(real.shape[1]), context.obs.squeeze(-1).long() % 100
+        parts = torch.stack([context.segment_start, context.segment_end - 1])
+        inside = [step.gather(1, part) for part in parts]  # the first and the last step of the segment
+        of_step = step + torch.stack([context.segment_start - now, context.segment_end - 1 - now])
+        assert torch.equal(torch.stack(inside)[:, real], of_step[:, real]), "segments follow their episode"
+        assert torch.equal(*(context.parameter.squeeze(2).gather(1, part)[real] for part in parts))
+        same_piece = context.piece_start[:, 1:] == context.piece_start[:, :-1]
+        changes = (context.parameter[:, 1:, 0] != context.parameter[:, :-1, 0]) & same_piece & real[:, :-1]
+        assert changes.any() and (step[:, 1:][changes] == 4).all()
+        assert torch.equal(context.segment_start[:, 1:][changes], now[1:].expand(len(step), -1)[changes])
+
+
 @pytest.mark.parametrize("relabelled", [False, True])
 def test_recent_returns_are_those_of_the_last_episodes_of_each_base_task(relabelled: bool) -> None:
     replay = ReplayBuffer(4 * 3, 3, relabelled=relabelled)
     for first in range(0, 10, 2):  # the ring holds the last four of ten
         replay.add(numbered_episodes([3, 2], steps=3, first=first), np.random.default_rng(0))
+    replay.base_task[1::2, 2] = 0  # padding says nothing
     if relabelled:
         replay.reward[:] = 0.0  # what they pose as
     # Rewards of episode e are 100 e + t + 0.5; even ones have three steps and base task 0, odd ones two and 1.
     expected = np.array([3 * 701.5, 2 * 801.0, np.nan])  # means of episodes 6 and 8, 7 and 9
     np.testing.assert_allclose(replay.recent_returns(4, 3), expected)
     np.testing.assert_allclose(replay.recent_returns(1, 2), [np.nan, 2 * 901.0])
+    (replay.own_parameter if relabelled else replay.parameter)[0, 1:] += 1.0  # episode 8 changes: it counts no more
+    np.testing.assert_allclose(replay.recent_returns(4, 2), [3 * 601.5, 2 * 801.0])
 
 
 def test_state_dict_round_trip_goes_on_in_the_same_place() -> None:

@@ -213,18 +213,22 @@ def test_shifted_positions_say_nothing_except_to_tasks_about_them() -> None:
     assert distance[first].min() < -2.9 and distance[first].max() > 2.9 and distance.abs().max() < 3.001
 
 
-def test_segments_of_contexts_are_shifted_as_wholes() -> None:
+def test_pieces_of_contexts_are_shifted_as_wholes() -> None:
     tasks = TaskSet(tuple(BaseTask(name, "x", "m", 0, 10, "absolute") for name in ("first", "second")))
     model, replay = tiny_model(1, 1), ReplayBuffer(1000, 20)
-    replay.add(numbered_episodes([20] * 8, steps=20), np.random.default_rng(0))
+    episodes = numbered_episodes([20] * 8, steps=20)
+    episodes.base_task[4::2, 10:] = 1
+    replay.add(episodes, np.random.default_rng(0))
     config = SACConfig(shifted=(0,), shift=30.0, unshifted_tasks=("second",))
     context = replay.sample_sequences(50, 40, 10, np.random.default_rng(0))
     obs, next_obs = RandomShift(model, config, tasks).of_contexts(context, generator())
     distance = (obs - context.obs).squeeze(-1)
     torch.testing.assert_close((next_obs - context.next_obs).squeeze(-1), distance)
     assert not distance[context.base_task == 1].any()
-    torch.testing.assert_close(distance, distance.gather(1, context.segment_start))
-    first = distance[context.base_task == 0]
+    torch.testing.assert_close(distance, distance.gather(1, context.piece_start))
+    changes = (context.segment_start > context.piece_start).nonzero()[0]
+    assert not distance[changes[0], context.piece_start[tuple(changes)]], "none where the robot would jump"
+    first = distance[(context.obs < 400).squeeze(2) & (context.base_task == 0)]
     assert first.unique().numel() > 50 and first.min() < -25.0 and first.max() > 25.0 and first.abs().max() <= 30.0
 
 

@@ -134,13 +134,15 @@ class TrainingConfig(Section):
     relabel_candidates: Positive = 1  # parameters drawn for every other such episode, the best of which it is given
     relabel_best_task: bool = False  # such an episode is given the base task it is best at; else any
     relabel_same_share: Share = 0.0  # of such episodes that keep their base task and get any parameter
+    relabel_change_share: Share = 0.0  # of such episodes whose new task begins on the way
     relabel_worst_reward: float = -4.0  # per step; tasks with worse ones are not given (relabelling.py)
     evaluate_every: Positive = 10
     checkpoint_every: Positive = 10
     average_epochs: Count = 0  # above 0: evaluated and shipped are means of weights over so long (weight_average.py)
     asynchronous: bool = False  # an epoch's episodes are collected during the one before, by older weights (ahead.py)
     fast: bool = False  # compiled regions with bfloat16 products: other last digits (fast.py); needs a C++ compiler
-    task_change_steps: Positive = 100  # in the non-stationary evaluation of the report
+    task_change_steps: Positive = 100  # between changes of the task, in the non-stationary evaluation of the report
+    task_change_share: Share = 0.0  # of epochs whose episodes are collected with such changes
     reference_output: bool = False  # progress.csv and TensorBoard in the reference's names, too (reference_output.py)
 
 
@@ -207,6 +209,8 @@ class Config(Section):
             "sac.imagined_share": (self.sac.imagined_share, 0.0),
             "training.told_share": (self.training.told_share, 0.0),
             "training.replay_sampling": (self.training.replay_sampling, "even"),
+            "training.relabel_change_share": (self.training.relabel_change_share, 0.0),
+            "training.task_change_share": (self.training.task_change_share, 0.0),
         }
         return [
             f"{key} is {found}; model.method pearl needs {right}"

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from tigr_core.decoder import run_mlp
 from tigr_core.mixture import MixturePosterior
 
+ROBOTS_AT_ONCE = 4  # whose windows are advanced together: their gates stay in the cache of a core
+
 
 class Encoder(nn.Module):
     """Maps normalised transitions x ``[..., time, X]`` to mixtures over the latent task."""
@@ -68,21 +70,43 @@ class Encoder(nn.Module):
         return self.posterior(torch.cat(hidden).unflatten(0, windows.shape[:2]))
 
     def initial_state(self, batch: int) -> Tensor:
-        """Return the empty context: GRU state ``[N, H]`` (stream) or zero window ``[N, W, X]``."""
-        shape = (self.hidden_dim,) if self.context == "stream" else (self.context_length, self.transition_dim)
-        return next(self.gru.parameters()).new_zeros((batch, *shape))
+        """Return the empty context: GRU state ``[N, H]`` (stream), or one for each window under way ``[N, W, H]``.
+
+        Entry j of W has seen j + 1 transitions; the windows of an empty context have seen as many zeros.
+        """
+        if self.context == "stream":
+            return next(self.gru.parameters()).new_zeros((batch, self.hidden_dim))
+        zeros = next(self.gru.parameters()).new_zeros((1, self.context_length, self.transition_dim))
+        return self.hidden_sequence(zeros)[:, 1:].repeat(batch, 1, 1)
 
     def advance(self, state: Tensor, x: Tensor) -> Tensor:
-        """Add one transition x ``[N, X]`` to the context."""
+        """Add one transition x ``[N, X]`` to the context. For `window`, without gradient.
+
+        A window that started at each of the last W transitions is under way, so that one product advances all of them;
+        to run the GRU over the whole window anew would be W products of one row, four times as slow for one robot.
+        """
         if self.context == "window":
-            return torch.cat([state[:, 1:], x.unsqueeze(1)], dim=1)
+            parts = zip(state.split(ROBOTS_AT_ONCE), x.split(ROBOTS_AT_ONCE), strict=True)
+            return torch.cat([self._advance_windows(*part) for part in parts])
         weight_ih, weight_hh, bias_ih, bias_hh = self.gru._parameters.values()
         assert weight_ih is not None and weight_hh is not None
         return torch.gru_cell(x, state, weight_ih, weight_hh, bias_ih, bias_hh)
 
+    def _advance_windows(self, state: Tensor, x: Tensor) -> Tensor:
+        """Advance the windows under way ``[N, W, H]``: the newest starts from zero, the oldest is complete then."""
+        weight_ih, weight_hh, bias_ih, bias_hh = self.gru._parameters.values()
+        assert weight_ih is not None and weight_hh is not None
+        start = torch.cat([torch.zeros_like(state[:, :1]), state[:, :-1]], dim=1)
+        of_input = nn.functional.linear(x, weight_ih, bias_ih).unsqueeze(1)  # once for all windows of a robot
+        of_state = nn.functional.linear(start, weight_hh, bias_hh)
+        gates, new = of_state.split([2 * self.hidden_dim, self.hidden_dim], dim=-1)
+        input_gates, input_new = of_input.split([2 * self.hidden_dim, self.hidden_dim], dim=-1)
+        reset, update = gates.add_(input_gates).sigmoid_().chunk(2, dim=-1)
+        return torch.lerp(new.mul_(reset).add_(input_new).tanh_(), start, update)
+
     def infer(self, state: Tensor) -> MixturePosterior:
         """Return the estimate ``[N]`` that the context gives."""
-        return self.posterior(state if self.context == "stream" else self.hidden_windows(state))
+        return self.posterior(state if self.context == "stream" else state[:, -1])
 
 
 def windows_of(x: Tensor, length: int) -> Tensor:

@@ -194,7 +194,9 @@ class InferenceLearner:
             config.batch_size, model.config.context_length, self.rng, validation=validation
         )
         x = self._normalised(context) * mask.unsqueeze(-1)
-        hidden, weight = model.encoder.hidden_windows(x), mask / mask.sum(dim=1, keepdim=True)
+        now = torch.arange(x.shape[1], device=x.device)
+        same = (now >= context.segment_start[:, -1:]).to(x)  # z is of the task that the window ends in
+        hidden, weight = model.encoder.hidden_windows(x), same / same.sum(dim=1, keepdim=True)
         return Targets(hidden, x, weight, context.base_task[:, -1], context.parameter[:, -1])
 
     def _draw_sequences(self, replay: ReplayBuffer, validation: bool) -> Targets:

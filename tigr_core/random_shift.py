@@ -43,9 +43,16 @@ class RandomShift:
         return obs + distance, next_obs + distance
 
     def of_contexts(self, context: Context, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return both observations of contexts, ``[B, T, D]`` in units, each segment shifted by its own distance."""
-        share = self._share(context.base_task.shape, generator).gather(1, context.segment_start)
-        distance = torch.where(self._shifted[context.base_task], share, 0.0).unsqueeze(-1) * self._in_units
+        """Return both observations of contexts, ``[B, T, D]`` in units, each piece shifted by its own distance.
+
+        Pieces in which an unshifted task occurs stay as they are: no robot jumps when its task changes.
+        """
+        share = self._share(context.base_task.shape, generator)
+        stays = (~self._shifted[context.base_task]).to(share)
+        share = torch.where(
+            torch.zeros_like(share).scatter_reduce_(1, context.piece_start, stays, "amax") > 0, 0.0, share
+        )
+        distance = share.gather(1, context.piece_start).unsqueeze(-1) * self._in_units
         return context.obs + distance, context.next_obs + distance
 
     def _share(self, shape: torch.Size, generator: torch.Generator) -> Tensor:

@@ -25,6 +25,7 @@ class Relabelled(NamedTuple):
     base_task: np.ndarray  # [E]
     parameter: np.ndarray  # [E, P]
     fit: np.ndarray  # [E], mean reward but for control costs; -inf where the task must not be given
+    begin: np.ndarray  # [E], step from which on it is the task; before, it is the one that the episode came with
 
 
 class _Behaviour(NamedTuple):
@@ -59,10 +60,11 @@ class Relabeller:
         candidates: int,
         best_task: bool = False,
         same_share: float = 0.0,
+        change_share: float = 0.0,
     ) -> None:
         self.task_set, self.quantity_dims = task_set, quantity_dims
         self.worst_reward, self.candidates, self.best_task = worst_reward, candidates, best_task
-        self.same_share = same_share
+        self.same_share, self.change_share = same_share, change_share
         self.base_task_shares = np.full(len(task_set), 1.0 / len(task_set))  # of the tasks given by chance
 
     def __call__(
@@ -90,6 +92,9 @@ class Relabeller:
             best = self._best_task(good, rng) if self.best_task else self._best_of(base_tasks[chosen], good, rng)
             for kept, new in zip(drawn, best, strict=True):
                 kept[chosen] = new
+        if self.change_share > 0.0:
+            changing = rng.random(len(quantities)) < self.change_share
+            drawn.begin[changing] = rng.integers(1, quantities.shape[1], size=int(changing.sum()))
         return drawn
 
     def best_tasks(
@@ -132,7 +137,9 @@ class Relabeller:
         reward = tracking + batch.control_reward(action.swapaxes(0, 1)).T
         too_far = ((reward < self.worst_reward) & valid).any(axis=1)
         fit = np.where(valid, tracking, 0.0).sum(axis=1) / valid.sum(axis=1).clip(1)
-        return Relabelled(reward.astype(np.float32), batch.label, batch.parameter, np.where(too_far, -np.inf, fit))
+        fit[too_far] = -np.inf
+        begin = np.zeros(len(fit), dtype=np.int64)
+        return Relabelled(reward.astype(np.float32), batch.label, batch.parameter, fit, begin)
 
 
 def _take(into: Relabelled, new: Relabelled, where: np.ndarray) -> None:

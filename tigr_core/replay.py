@@ -36,7 +36,8 @@ class Context:
     next_obs: Tensor  # [B, T, D]
     base_task: Tensor  # [B, T] int64
     parameter: Tensor  # [B, T, P]
-    segment_start: Tensor  # [B, T] int64, first step of the segment that a step lies in
+    piece_start: Tensor  # [B, T] int64, first step of the piece of an episode that a step lies in
+    segment_start: Tensor  # [B, T] int64, first step of the part of the piece with the same task
     segment_end: Tensor  # [B, T] int64, one past its last step
 
 
@@ -106,9 +107,9 @@ class ReplayBuffer:
         names = [name for name in FIELDS if name != "is_validation"]
         new = {name: other._store[own.get(name, name)][slots].cpu() for name in names}
         new["base_task"] = torch.as_tensor(labels, dtype=torch.int16)[new["base_task"].long()]
-        if len(strange := (new["base_task"][:, 0] < 0).nonzero().squeeze(1)):
+        if len(strange := (new["base_task"] < 0).any(dim=1).nonzero().squeeze(1)):
             self._give(new, strange, relabeller.best_tasks(*self._behaviour(other, slots[strange]), rng))
-            known = new["base_task"][:, 0] >= 0  # or too far from every task
+            known = (new["base_task"] >= 0).all(dim=1)  # or too far from every task
             slots, new = slots[known], {name: value[known] for name, value in new.items()}
         if self.relabelled:
             new |= {own_name: new[name] for name, own_name in OWN.items()}
@@ -158,7 +159,9 @@ class ReplayBuffer:
                 self._store[name][slots] = self._store[own][slots]
             slots = slots[(rng.random(len(slots)) < share) | too_far[slots]]
             came_with = self._store[OWN["base_task"]][slots, 0].cpu().numpy()
-            self._give(self._store, slots, relabeller(*self._behaviour(self, slots), came_with, rng))
+            new = relabeller(*self._behaviour(self, slots), came_with, rng)
+            new.begin[too_far[slots]] = 0
+            self._give(self._store, slots, new)
 
     @staticmethod
     def _behaviour(buffer: ReplayBuffer, slots: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -169,13 +172,17 @@ class ReplayBuffer:
 
     @staticmethod
     def _give(fields: dict[str, Tensor], slots: Any, new: Relabelled) -> None:
-        """Write tasks and rewards of episodes into fields, but where a task must not be given."""
+        """Write tasks and rewards of episodes into fields, each from its beginning, but none that must not be given."""
         use = new.fit > -np.inf
         for name in LABELS:
             stored, value = fields[name], torch.from_numpy(getattr(new, name)[use])
+            old = stored[slots[use]]
+            begun = torch.arange(old.shape[1]) >= torch.from_numpy(new.begin[use]).unsqueeze(1)
             # One label for an episode holds at each of its steps.
-            per_step = value if name == "reward" else value.unsqueeze(1).expand(-1, *stored.shape[1:])
-            stored[slots[use]] = per_step.to(stored)
+            per_step = (value if name == "reward" else value.unsqueeze(1)).to(old)
+            stored[slots[use]] = torch.where(
+                begun.to(old.device).view(*begun.shape, *[1] * (old.dim() - 2)), per_step, old
+            )
 
     def recent_returns(self, episodes: int, num_tasks: int) -> np.ndarray:
         """Return the mean return of the last `episodes` episodes of each base task they began with; nan where none."""
@@ -192,12 +199,17 @@ class ReplayBuffer:
         return found
 
     def _last_as_they_came(self, episodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return return ``[n]``, base task ``[n]`` and parameter ``[n, P]`` of the last episodes, the oldest first."""
+        """Return return ``[n]``, base task ``[n]`` and parameter ``[n, P]`` of the last episodes, the oldest first.
+
+        Those whose task changed are left out.
+        """
         slots = torch.arange(self.next_slot - episodes, self.next_slot) % self.num_episodes
         reward, label, parameter = (self._store[OWN[n] if self.relabelled else n][slots].cpu() for n in LABELS)
         valid = torch.arange(self.episode_steps) < self.length.cpu()[slots].unsqueeze(1)
+        same = (label == label[:, :1]) & (parameter == parameter[:, :1]).all(dim=2)
+        one = (same | ~valid).all(dim=1)
         returns = torch.where(valid, reward, 0.0).sum(dim=1)
-        return returns.numpy(), label[:, 0].numpy(), parameter[:, 0].numpy()
+        return returns[one].numpy(), label[one, 0].numpy(), parameter[one, 0].numpy()
 
     def _too_far(self, worst_reward: float) -> np.ndarray:
         """Return which episodes have rewards of their own below `worst_reward`, ``[num_episodes]``."""
@@ -239,8 +251,7 @@ class ReplayBuffer:
         step = end[:, None] - window + np.arange(window)[None, :]
         mask = step >= 0
         first = np.broadcast_to((window - np.minimum(end, window))[:, None], step.shape)
-        last = np.full(step.shape, window)
-        context = self._gather(np.broadcast_to(episode[:, None], step.shape), step.clip(0), first, last)
+        context = self._gather(np.broadcast_to(episode[:, None], step.shape), step.clip(0), first)
         return context, torch.from_numpy(mask).to(self.device)
 
     def sample_sequences(
@@ -252,14 +263,14 @@ class ReplayBuffer:
         *,
         validation: bool = False,
     ) -> Context:
-        """Return sequences ``[B, T]`` spliced from segments of random episodes, so that the task changes on the way.
+        """Return sequences ``[B, T]`` spliced from pieces of random episodes, so that the task changes on the way.
 
-        The first segment starts where an episode starts; the number of steps to the next splice is geometric with mean
+        The first piece starts where an episode starts; the number of steps to the next splice is geometric with mean
         `segment_length`.
         """
         pool, length = self.episode_pool(validation=validation), self.length.cpu().numpy()
         odds, shape = self._odds(pool), (batch, steps)
-        episode, step, start, end = (np.empty(shape, dtype=np.int64) for _ in range(4))
+        episode, step, start = (np.empty(shape, dtype=np.int64) for _ in range(3))
         for row in range(batch):
             now = 0
             while now < steps:
@@ -268,24 +279,27 @@ class ReplayBuffer:
                 offset = 0 if now == 0 else int(rng.integers(0, length[source] - take + 1))
                 part = slice(now, now + take)
                 episode[row, part], step[row, part] = source, np.arange(offset, offset + take)
-                start[row, part], end[row, part] = now, now + take
+                start[row, part] = now
                 now += take
-        return self._gather(episode, step, start, end)
+        return self._gather(episode, step, start)
 
-    def _gather(self, episode: np.ndarray, step: np.ndarray, start: np.ndarray, end: np.ndarray) -> Context:
-        e, t = (
-            torch.from_numpy(np.ascontiguousarray(episode)).to(self.device),
-            torch.from_numpy(step).to(self.device),
+    def _gather(self, episode: np.ndarray, step: np.ndarray, start: np.ndarray) -> Context:
+        e, t, piece_start = (
+            torch.from_numpy(np.ascontiguousarray(values)).to(self.device) for values in (episode, step, start)
         )
+        base_task, parameter = self.base_task[e, t].long(), self.parameter[e, t]
+        task = torch.cat([base_task.unsqueeze(2).to(parameter), parameter], dim=2)
+        segment_start, segment_end = _segments(piece_start, task)
         return Context(
             obs=self.obs[e, t],
             action=self.action[e, t],
             reward=self.reward[e, t],
             next_obs=self.obs[e, t + 1],
-            base_task=self.base_task[e, t].long(),
-            parameter=self.parameter[e, t],
-            segment_start=torch.from_numpy(np.ascontiguousarray(start)).to(self.device),
-            segment_end=torch.from_numpy(end).to(self.device),
+            base_task=base_task,
+            parameter=parameter,
+            piece_start=piece_start,
+            segment_start=segment_start,
+            segment_end=segment_end,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -298,3 +312,15 @@ class ReplayBuffer:
         self._store = {name: value.to(self.device) for name, value in state["store"].items()}
         self.num_episodes = self._store["length"].shape[0] if self._store else 0
         self.next_slot, self.num_added = int(state["next_slot"]), int(state["num_added"])
+
+
+def _segments(piece_start: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `segment_start` and `segment_end` of contexts whose tasks are ``[B, T, P + 1]``."""
+    steps = task.shape[1]
+    now = torch.arange(steps, device=task.device).expand(len(task), -1)
+    begins = (task[:, 1:] != task[:, :-1]).any(dim=2)
+    changed = torch.nn.functional.pad(torch.where(begins, now[:, 1:], 0), (1, 0)).cummax(dim=1).values
+    start = torch.maximum(piece_start, changed)
+    last = torch.nn.functional.pad(start[:, 1:] != start[:, :-1], (0, 1), value=True)
+    end = torch.where(last, now + 1, steps).flip(1).cummin(dim=1).values.flip(1)
+    return start, end

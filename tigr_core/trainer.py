@@ -105,6 +105,7 @@ class Trainer:
             candidates=config.training.relabel_candidates,
             best_task=config.training.relabel_best_task,
             same_share=config.training.relabel_same_share,
+            change_share=config.training.relabel_change_share,
         )
         self._build_learners()
         self.epoch, self.phase, self.step = 0, "evaluate", 0
@@ -262,13 +263,16 @@ class Trainer:
     def _request(self, tasks: list[Any], *, random_actions: bool = False) -> Request:
         seeds = self.rng.integers(2**31, size=len(tasks)).tolist()
         noise_seed = int(self.rng.integers(2**31))
-        training = self.config.training
+        training, change = self.config.training, None
+        if training.task_change_share > 0.0 and self.rng.random() < training.task_change_share:
+            change = {"every_steps": training.task_change_steps}
         return Request(
             tasks,
             seeds,
             noise_seed=noise_seed,
             random_actions=random_actions,
-            told_share=0.0 if random_actions else training.told_share,
+            task_change=change,
+            told_share=0.0 if random_actions or change else training.told_share,  # codes would be those of old tasks
             scripted_share=training.scripted_share,
         )
 
