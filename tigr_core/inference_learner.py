@@ -217,8 +217,7 @@ class InferenceLearner:
         decoded = self._draw_decoded(context.segment_start[rows, last], context.segment_end[rows, last])
         weight = x.new_full(decoded.shape, 1.0 / decoded.shape[1])
         labels = context.base_task[rows, last], context.parameter[rows, last]
-        read = hidden.flatten(0, 1).index_select(0, rows * hidden.shape[1] + seen)  # half the time of [rows, seen]
-        return Targets(read, x[rows.unsqueeze(1), decoded], weight, *labels)
+        return Targets(_rows_at(hidden, rows, seen), x[rows.unsqueeze(1), decoded], weight, *labels)
 
     def _start_states(self, x: Tensor, *, goes_on: bool) -> Tensor:
         """Return the GRU states to start from, ``[B, H]``: if it `goes_on`, half are where the last step's streams are.
@@ -292,3 +291,10 @@ class InferenceLearner:
         self.early_stopping.load_state_dict(state["early_stopping"])
         streams = state["streams"]
         self._streams = None if streams is None else streams.to(self.model.normaliser.mean.device)
+
+
+def _rows_at(states: Tensor, rows: Tensor, steps: Tensor) -> Tensor:
+    """Return ``states[rows, steps]`` of states ``[B, T, H]`` in half the time, whichever of B and T comes first."""
+    if states.is_contiguous():
+        return states.flatten(0, 1).index_select(0, rows * states.shape[1] + steps)
+    return states.transpose(0, 1).flatten(0, 1).index_select(0, steps * states.shape[0] + rows)

@@ -269,19 +269,20 @@ class ReplayBuffer:
         `segment_length`.
         """
         pool, length = self.episode_pool(validation=validation), self.length.cpu().numpy()
-        odds, shape = self._odds(pool), (batch, steps)
-        episode, step, start = (np.empty(shape, dtype=np.int64) for _ in range(3))
-        for row in range(batch):
-            now = 0
-            while now < steps:
-                source = int(rng.choice(pool, p=odds))
-                take = int(min(rng.geometric(1.0 / segment_length), length[source], steps - now))
-                offset = 0 if now == 0 else int(rng.integers(0, length[source] - take + 1))
-                part = slice(now, now + take)
-                episode[row, part], step[row, part] = source, np.arange(offset, offset + take)
-                start[row, part] = now
-                now += take
-        return self._gather(episode, step, start)
+        odds, (source, take) = self._odds(pool), np.empty((2, batch, 0), dtype=np.int64)
+        while (take.sum(axis=1) < steps).any():
+            more = (batch, 2 + 2 * steps // segment_length)
+            drawn = rng.choice(pool, size=more, p=odds)
+            source = np.hstack([source, drawn])
+            take = np.hstack([take, np.minimum(rng.geometric(1.0 / segment_length, size=more), length[drawn])])
+        end = take.cumsum(axis=1).clip(max=steps)
+        begin = np.hstack([np.zeros_like(end[:, :1]), end[:, :-1]])
+        offset = rng.integers(0, length[source] - (end - begin) + 1)
+        offset[:, 0] = 0
+        now = np.arange(steps)
+        piece = (now[:, None] >= end[:, None, :]).sum(axis=2)  # [B, T], the number of each step's piece
+        episode, start, first = (np.take_along_axis(values, piece, axis=1) for values in (source, begin, offset))
+        return self._gather(episode, first + now - start, start)
 
     def _gather(self, episode: np.ndarray, step: np.ndarray, start: np.ndarray) -> Context:
         e, t, piece_start = (
