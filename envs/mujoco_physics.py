@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 import weakref
 from collections.abc import Sequence
@@ -130,11 +131,14 @@ class MujocoPhysics:
         self._states = np.zeros((num, self._frame_skip, self._state_dim))
 
 
+_COMPILING = threading.Lock()  # filters of warnings are those of all threads
+
+
 def load_model(model_path: Path) -> mujoco.MjModel:
     """Return the model in an MJCF file, set to show diverged simulations instead of resetting them."""
     spec = mujoco.MjSpec.from_file(str(model_path))
     _strip_pictures(spec)
-    with warnings.catch_warnings():
+    with _COMPILING, warnings.catch_warnings():
         # Gymnasium's models use attributes that newer MuJoCo versions call deprecated.
         warnings.filterwarnings("ignore", message=".*is deprecated")
         model = spec.compile()
