@@ -78,6 +78,14 @@ def test_same_seeds_give_the_same_bits_and_others_do_not() -> None:
     assert_equal(collect(request()), collect(request()))  # without noise: the most likely actions
 
 
+def test_a_share_is_collected_without_exploring() -> None:
+    exploring, greedy = (collect(request(noise_seed=seed)) for seed in (3, None))
+    mixed, explores = collect(request(noise_seed=3, greedy_share=0.4)), np.array([True, True, True, False, False])
+    assert_equal(mixed.select(explores), exploring.select(explores))
+    assert_equal(mixed.select(~explores), greedy.select(~explores), atol=1e-6)
+    assert not np.allclose(mixed.action[~explores], exploring.action[~explores])
+
+
 def test_random_actions_are_uniform() -> None:
     wanted = request(40, noise_seed=3, random_actions=True)
     action = collect(wanted).action

@@ -37,6 +37,7 @@ class Request:
     task_change: dict[str, Any] | None = None  # see `envs.tasks`: the task changes on the way
     episode_steps: int | None = None
     told_share: float = 0.0  # of the tasks, the first ones: the policy is told them
+    greedy_share: float = 0.0  # of the tasks, the last ones: the most likely action, where others explore
     scripted_share: float = 0.0  # of the tasks, the first ones: the environment's scripted policies act
 
 
@@ -165,6 +166,8 @@ class _ShareCollector:
             give_way(self.stop)
             recorder.before(step, obs)
             action = controller.act(obs, generator)
+            if greedy := round(request.greedy_share * len(request.tasks)):
+                action[-greedy:] = controller.act(obs)[-greedy:]
             if request.random_actions:
                 action = rng.uniform(-1.0, 1.0, action.shape).astype(np.float32)
             if scripted := round(request.scripted_share * len(request.tasks)):

@@ -126,6 +126,7 @@ class TrainingConfig(Section):
     replay_capacity: Positive = 10_000_000  # transitions
     replay_sampling: Literal["even", "linear"] = "even"  # linear: new episodes up to nine times as often as old ones
     told_share: Share = 0.0  # of episodes collected with the task told; 1: evaluated so, too, and nothing is inferred
+    greedy_share: Share = 0.0  # of collected episodes, by the most likely action, as on the robot
     scripted_share: Share = 0.0  # of collected episodes, exploration too, by the environment's scripted policies
     hard_task_share: Share = 0.0  # of tasks drawn by what `hard_tasks` says, not evenly (task_sampling.py)
     hard_tasks: Literal["behind", "worst", "best"] = "behind"  # by returns of base tasks; by how those of tasks grow

@@ -273,6 +273,7 @@ class Trainer:
             random_actions=random_actions,
             task_change=change,
             told_share=0.0 if random_actions or change else training.told_share,  # codes would be those of old tasks
+            greedy_share=training.greedy_share,
             scripted_share=training.scripted_share,
         )
 
