@@ -17,12 +17,6 @@ def check_fit(config: Config, task_set: TaskSet, env: TaskVectorEnv) -> None:
     _check_components(config, task_set)
     if config.training.relabel_share > 0.0:
         check_relabelling(task_set)
-    if config.training.task_change_share > 0.0 and not task_set.has_alternatives:
-        raise UserError(
-            f"training.task_change_share is {config.training.task_change_share} for {config.env.id}",
-            expected="0: there is one task only",
-            fix="set training.task_change_share=0",
-        )
     check_turning(config.model.turning, env.spec_robot.observation)
     check_shifted(config, task_set, env.spec_robot.observation)
     if config.training.scripted_share > 0.0 and not env.has_scripts:

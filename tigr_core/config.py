@@ -142,8 +142,7 @@ class TrainingConfig(Section):
     average_epochs: Count = 0  # above 0: evaluated and shipped are means of weights over so long (weight_average.py)
     asynchronous: bool = False  # an epoch's episodes are collected during the one before, by older weights (ahead.py)
     fast: bool = False  # compiled regions with bfloat16 products: other last digits (fast.py); needs a C++ compiler
-    task_change_steps: Positive = 100  # between changes of the task, in the non-stationary evaluation of the report
-    task_change_share: Share = 0.0  # of epochs whose episodes are collected with such changes
+    task_change_steps: Positive = 100  # in the non-stationary evaluation of the report
     reference_output: bool = False  # progress.csv and TensorBoard in the reference's names, too (reference_output.py)
 
 
@@ -211,7 +210,6 @@ class Config(Section):
             "training.told_share": (self.training.told_share, 0.0),
             "training.replay_sampling": (self.training.replay_sampling, "even"),
             "training.relabel_change_share": (self.training.relabel_change_share, 0.0),
-            "training.task_change_share": (self.training.task_change_share, 0.0),
         }
         return [
             f"{key} is {found}; model.method pearl needs {right}"

@@ -263,16 +263,13 @@ class Trainer:
     def _request(self, tasks: list[Any], *, random_actions: bool = False) -> Request:
         seeds = self.rng.integers(2**31, size=len(tasks)).tolist()
         noise_seed = int(self.rng.integers(2**31))
-        training, change = self.config.training, None
-        if training.task_change_share > 0.0 and self.rng.random() < training.task_change_share:
-            change = {"every_steps": training.task_change_steps}
+        training = self.config.training
         return Request(
             tasks,
             seeds,
             noise_seed=noise_seed,
             random_actions=random_actions,
-            task_change=change,
-            told_share=0.0 if random_actions or change else training.told_share,  # codes would be those of old tasks
+            told_share=0.0 if random_actions else training.told_share,
             greedy_share=training.greedy_share,
             scripted_share=training.scripted_share,
         )
