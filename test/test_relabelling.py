@@ -161,8 +161,11 @@ def test_the_new_task_of_a_share_begins_on_the_way() -> None:
     assert torch.equal(replay.reward, torch.where(new, -1.0, 7.0))
     assert torch.equal(replay.parameter.squeeze(2), torch.where(new, 6.0, 1.0))
     begin = 10 - new.sum(dim=1)
-    assert (begin[:20] == 0).all() and begin.unique().tolist() == list(range(10))
+    assert (begin[:20] == 0).all() and begin.unique().tolist() == list(range(11))
     assert 25 < int((begin[20:] > 0).sum()) < 55
+    replay.own_reward[:], far = 7.0, relabeller(TASKS.task("place", 30.0), worst=-24.0, change_share=1.0)
+    replay.relabel(far, 100, 1.0, rng)  # places of 5 and 7 m in turn: the first reward is -25
+    assert (replay.base_task[:, 0] == 0).all() and not (replay.reward == -25.0).any(), "too far from then on"
 
 
 def test_a_share_of_the_drawn_episodes_changes() -> None:

@@ -79,22 +79,23 @@ class Relabeller:
 
         Quantities ``[E, T, Q]``, action ``[E, T, A]``, valid ``[E, T]``, and the base task ``[E]`` it came with.
         """
-        base_tasks = rng.choice(len(self.task_set), size=len(quantities), p=self.base_task_shares)
-        same = np.zeros(len(quantities), bool)
-        if self.same_share > 0.0:
-            same = rng.random(len(quantities)) < self.same_share
+        count, steps = valid.shape
+        base_tasks = rng.choice(len(self.task_set), size=count, p=self.base_task_shares)
+        changing = _draw_share(self.change_share, count, rng)
+        same = _draw_share(self.same_share, count, rng) & ~changing
         base_tasks[same] = own[same]
-        behaviour = _Behaviour(quantities, action, valid)
+        begin = (
+            np.where(changing, rng.integers(1, steps + 1, size=count), 0) if changing.any() else np.zeros(count, int)
+        )
+        behaviour = _Behaviour(quantities, action, valid & (np.arange(steps) >= begin[:, None]))
         drawn = self._draw(base_tasks, behaviour, rng)
-        chosen = np.flatnonzero((rng.random(len(quantities)) < 0.5) & ~same)
+        chosen = np.flatnonzero(_draw_share(0.5, count, rng) & ~same & ~changing)
         if len(chosen) and self.candidates > 1:
             good = behaviour.only(chosen)
             best = self._best_task(good, rng) if self.best_task else self._best_of(base_tasks[chosen], good, rng)
             for kept, new in zip(drawn, best, strict=True):
                 kept[chosen] = new
-        if self.change_share > 0.0:
-            changing = rng.random(len(quantities)) < self.change_share
-            drawn.begin[changing] = rng.integers(1, quantities.shape[1], size=int(changing.sum()))
+        drawn.begin[:] = begin
         return drawn
 
     def best_tasks(
@@ -140,6 +141,11 @@ class Relabeller:
         fit[too_far] = -np.inf
         begin = np.zeros(len(fit), dtype=np.int64)
         return Relabelled(reward.astype(np.float32), batch.label, batch.parameter, fit, begin)
+
+
+def _draw_share(share: float, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a mask ``[count]`` of a random share."""
+    return rng.random(count) < share if share > 0.0 else np.zeros(count, dtype=bool)
 
 
 def _take(into: Relabelled, new: Relabelled, where: np.ndarray) -> None:
