@@ -79,14 +79,14 @@ class Relabeller:
 
         Quantities ``[E, T, Q]``, action ``[E, T, A]``, valid ``[E, T]``, and the base task ``[E]`` it came with.
         """
-        count, steps = valid.shape
+        count, steps = len(valid), valid.shape[1]
         base_tasks = rng.choice(len(self.task_set), size=count, p=self.base_task_shares)
         changing = _draw_share(self.change_share, count, rng)
         same = _draw_share(self.same_share, count, rng) & ~changing
         base_tasks[same] = own[same]
-        begin = (
-            np.where(changing, rng.integers(1, steps + 1, size=count), 0) if changing.any() else np.zeros(count, int)
-        )
+        begin = np.zeros(count, dtype=np.int64)
+        if changing.any():
+            begin[changing] = rng.integers(1, steps + 1, size=int(changing.sum()))
         behaviour = _Behaviour(quantities, action, valid & (np.arange(steps) >= begin[:, None]))
         drawn = self._draw(base_tasks, behaviour, rng)
         chosen = np.flatnonzero(_draw_share(0.5, count, rng) & ~same & ~changing)
