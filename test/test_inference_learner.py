@@ -130,6 +130,17 @@ def test_without_supervision_labels_make_no_difference(context: str) -> None:
     assert loss(False, 0.1) != loss(True, 0.1)
 
 
+def test_windows_are_decoded_from_where_their_last_task_began() -> None:
+    episodes = numbered_episodes([8] * 20, steps=8)
+    episodes.parameter[:, 4:] += 0.5
+    subject = learner(tiny_model(1, 1, context="window"))
+    targets, _ = subject._draw(replay_of(episodes), validation=False)
+    new, decoded = targets.decoded[..., 0] % 100 >= 4, targets.weight > 0
+    assert (new == new[:, -1:])[decoded].all() and decoded[:, -1].all()
+    assert (new[:, -1:] & ~new & ~decoded).any(), "some began under the old task"
+    torch.testing.assert_close(targets.weight.sum(dim=1), torch.ones(len(new)))
+
+
 def test_decoded_transitions_lie_in_the_segment_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     """Episodes are numbered and z is the number of the last transition seen, so the decoder's inputs tell."""
     model, decoded = tiny_model(1, 1, latent_dim=1, num_components=1), []
