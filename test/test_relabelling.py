@@ -166,6 +166,9 @@ def test_the_new_task_of_a_share_begins_on_the_way() -> None:
     replay.own_reward[:], far = 7.0, relabeller(TASKS.task("place", 30.0), worst=-24.0, change_share=1.0)
     replay.relabel(far, 100, 1.0, rng)  # places of 5 and 7 m in turn: the first reward is -25
     assert (replay.base_task[:, 0] == 0).all() and not (replay.reward == -25.0).any(), "too far from then on"
+    replay.own_reward[:, 1] = -30.0  # nothing may stay what it was: the whole of each episode counts
+    replay.relabel(far, 100, 1.0, rng)
+    assert (replay.base_task == 0).all()
 
 
 def test_a_share_of_the_drawn_episodes_changes() -> None:

@@ -74,14 +74,17 @@ class Relabeller:
         valid: np.ndarray,
         own: np.ndarray,
         rng: np.random.Generator,
+        *,
+        whole: np.ndarray | bool = False,
     ) -> Relabelled:
         """Draw a task for each of E episodes.
 
-        Quantities ``[E, T, Q]``, action ``[E, T, A]``, valid ``[E, T]``, and the base task ``[E]`` it came with.
+        Quantities ``[E, T, Q]``, action ``[E, T, A]``, valid ``[E, T]``, and the base task ``[E]`` it came with;
+        `whole` ``[E]`` are those of which nothing may stay what it was.
         """
         count, steps = len(valid), valid.shape[1]
         base_tasks = rng.choice(len(self.task_set), size=count, p=self.base_task_shares)
-        changing = _draw_share(self.change_share, count, rng)
+        changing = _draw_share(self.change_share, count, rng) & ~np.asarray(whole)
         same = _draw_share(self.same_share, count, rng) & ~changing
         base_tasks[same] = own[same]
         begin = np.zeros(count, dtype=np.int64)

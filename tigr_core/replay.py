@@ -159,9 +159,8 @@ class ReplayBuffer:
                 self._store[name][slots] = self._store[own][slots]
             slots = slots[(rng.random(len(slots)) < share) | too_far[slots]]
             came_with = self._store[OWN["base_task"]][slots, 0].cpu().numpy()
-            new = relabeller(*self._behaviour(self, slots), came_with, rng)
-            new.begin[too_far[slots]] = 0
-            self._give(self._store, slots, new)
+            behaviour = self._behaviour(self, slots)
+            self._give(self._store, slots, relabeller(*behaviour, came_with, rng, whole=too_far[slots]))
 
     @staticmethod
     def _behaviour(buffer: ReplayBuffer, slots: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
