@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
+import torch._dynamo.config as dynamo_config
 from torch import Tensor
 
 from tigr_core.encoder import Encoder
 
 Step = Callable[..., None]
 Function = TypeVar("Function", bound=Callable[..., Any])
+Loss = Callable[..., tuple[Tensor, Tensor]]  # a loss, and what else it tells
+Gradients = Callable[..., tuple[Tensor, Tensor, tuple[Tensor, ...]]]  # both, detached, and the loss's gradients
 
 
 def compiler_found() -> bool:
@@ -35,9 +38,26 @@ def with_bfloat16(function: Function, device: torch.device) -> Function:
     return fast  # type: ignore[return-value]
 
 
-def compiled_with_bfloat16(function: Function, device: torch.device) -> Function:
-    """As `with_bfloat16`, as one compiled region: takes 20 s or so at its first call and needs a C++ compiler."""
-    compiled: Function = torch.compile(function, fullgraph=True, dynamic=False)  # type: ignore[assignment]
+def gradients_of(loss_of: Loss, parameters: Sequence[Tensor]) -> Gradients:
+    """Return a function of what `loss_of` reads that gives its loss, what else it tells and the gradients."""
+
+    def gradients(*arguments: Any) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        loss, told = loss_of(*arguments)
+        return loss.detach(), told.detach(), torch.autograd.grad(loss, parameters)
+
+    return gradients
+
+
+def compiled_gradients(loss_of: Loss, parameters: Sequence[Tensor], device: torch.device) -> Gradients:
+    """As `gradients_of` with its matrix products in bfloat16: loss and gradients are one compiled region.
+
+    Takes 20 s or so at its first call and needs a C++ compiler. Where PyTorch is too old to compile gradients, the
+    loss alone is compiled.
+    """
+    if not hasattr(dynamo_config, "trace_autograd_ops"):
+        return with_bfloat16(gradients_of(torch.compile(loss_of, fullgraph=True, dynamic=False), parameters), device)
+    dynamo_config.trace_autograd_ops = True
+    compiled = torch.compile(gradients_of(loss_of, parameters), fullgraph=True, dynamic=False)
     return with_bfloat16(compiled, device)
 
 

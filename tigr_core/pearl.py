@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tigr_core.config import SACConfig
+from tigr_core.fast import gradients_of
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pearl_encoder import PearlEncoder
 from tigr_core.replay import ReplayBuffer
@@ -92,26 +93,25 @@ class PearlLearner(SACLearner):
     def __init__(self, model: TaskInferenceModel, config: SACConfig, *, generator: torch.Generator) -> None:
         super().__init__(model, config, generator=generator)
         self.encoder = cast(PearlEncoder, model.encoder)
-        self.encoder_optimiser = torch.optim.Adam(self.encoder.parameters(), lr=config.critic_learning_rate, fused=True)
+        self._kl = torch.zeros(())  # of the batch's posteriors to the prior
+        learned = [*self.critic.parameters(), *self.encoder.parameters()]
+        self.critic_optimiser = torch.optim.Adam(learned, lr=config.critic_learning_rate, fused=True)
+        self._critic_gradients = gradients_of(self.critic_loss, learned)
 
     def step(self, batch: PearlBatch) -> dict[str, Tensor]:  # type: ignore[override]
-        """Do one step of encoder, critics and, every `actor_every` steps, actor."""
+        """Do one step of encoder and critics and, every `actor_every` steps, actor."""
         posterior = self.encoder.encode_sets(batch.context)
         noise = torch.randn(posterior.mean.shape, generator=self.generator, device=posterior.mean.device)
         per_task = len(batch.transitions.obs) // len(batch.context)
         latent = posterior.sample(noise).repeat_interleave(per_task, dim=0)
-        # The critics' step backs up through z into the encoder; the KL divergence to the prior is a loss of its own.
-        self.encoder_optimiser.zero_grad(set_to_none=True)
-        kl = posterior.kl_to_prior().mean()
-        (self.KL_WEIGHT * kl).backward(retain_graph=True)
+        self._kl = posterior.kl_to_prior().mean()
         told = replace(batch.transitions, critic_latent=latent, next_critic_latent=latent.detach())
-        metrics = super().step(replace(told, latent=latent.detach(), next_latent=latent.detach()))
-        self.encoder_optimiser.step()
-        return metrics
+        return super().step(replace(told, latent=latent.detach(), next_latent=latent.detach()))
+
+    def critic_loss(self, batch: TransitionBatch, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of critics and encoder, whose gradient comes through z, and values ``[2, B]``."""
+        loss, value = super().critic_loss(batch, noise)
+        return loss + self.KL_WEIGHT * self._kl, value
 
     def _actor_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
         return super()._actor_step(replace(batch, critic_latent=batch.latent))
-
-    @property
-    def _optimisers(self) -> list[torch.optim.Optimizer]:
-        return [*super()._optimisers, self.encoder_optimiser]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from envs.tasks import TaskSet
 from tigr_core.actor_critic import TwinCritic
 from tigr_core.checkpoint import restore_optimiser
 from tigr_core.config import PCGradGroups, SACConfig
-from tigr_core.fast import compiled_with_bfloat16
+from tigr_core.fast import Gradients, Loss, compiled_gradients, gradients_of
 from tigr_core.mixture import MixturePosterior
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pcgrad import descend, groups_of, masks_of
@@ -186,9 +187,6 @@ def _inferred(
     return torch.cat(latent), torch.cat(weights)
 
 
-Loss = Callable[[TransitionBatch, Tensor], tuple[Tensor, Tensor]]
-
-
 class SACLearner:
     """Owns critics, target critics, temperature and their optimisers; trains the model's actor."""
 
@@ -210,11 +208,9 @@ class SACLearner:
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.critic_learning_rate, fused=True)
         self.temperature_optimiser = torch.optim.Adam([self.log_temperature], lr=config.temperature_learning_rate)
         self.steps = 0
-        self._critic_loss, self._actor_loss = self.critic_loss, self.actor_loss
-        if fast:
-            self._critic_loss, self._actor_loss = (
-                compiled_with_bfloat16(f, device) for f in (self.critic_loss, self.actor_loss)
-            )
+        gradients = partial(compiled_gradients, device=device) if fast else gradients_of
+        self._critic_gradients = gradients(self.critic_loss, list(self.critic.parameters()))
+        self._actor_gradients = gradients(self.actor_loss, list(self.actor.parameters()))
 
     @property
     def temperature(self) -> Tensor:
@@ -255,31 +251,29 @@ class SACLearner:
         return torch.randn(batch.action.shape, generator=self.generator, device=batch.action.device)
 
     def _descend(
-        self, loss_of: Loss, optimiser: torch.optim.Optimizer, batch: TransitionBatch
+        self, loss_of: Loss, gradients_of: Gradients, optimiser: torch.optim.Optimizer, batch: TransitionBatch
     ) -> tuple[Tensor, Tensor]:
         """Do a step of the optimiser; return the loss and what else `loss_of` tells, ``[..., B]``, detached."""
-        noise = self._noise(batch)
+        noise, parameters = self._noise(batch), optimiser.param_groups[0]["params"]
         if batch.group is None:
-            loss, told = loss_of(batch, noise)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss, told, gradients = gradients_of(batch, noise)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
         else:
             masks = masks_of(batch.group)
             losses, parts = zip(*(loss_of(batch.only(mask), noise[mask]) for mask in masks), strict=True)
             shared = [mask.float().mean() * loss for mask, loss in zip(masks, losses, strict=True)]
-            descend(shared, (p for group in optimiser.param_groups for p in group["params"]), self.generator)
+            descend(shared, parameters, self.generator)
             loss, told = torch.stack(shared).sum(), torch.cat(parts, dim=-1)
         optimiser.step()
         return loss.detach(), told.detach()
 
     def _critic_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
-        loss, value = self._descend(self._critic_loss, self.critic_optimiser, batch)
+        loss, value = self._descend(self.critic_loss, self._critic_gradients, self.critic_optimiser, batch)
         return {"critic_loss": loss, "q_mean": value.mean()}
 
     def _actor_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
-        self.critic.requires_grad_(False)  # its gradients would be thrown away
-        loss, log_prob = self._descend(self._actor_loss, self.actor_optimiser, batch)
-        self.critic.requires_grad_(True)
+        loss, log_prob = self._descend(self.actor_loss, self._actor_gradients, self.actor_optimiser, batch)
         entropy = -log_prob.mean()
         if self.config.learn_temperature:
             self._temperature_step(entropy)
