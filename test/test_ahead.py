@@ -45,7 +45,7 @@ class Listener(LocalCollector):
 
     def begin(self, model: TaskInferenceModel, request: Request) -> Callable[[], Episodes]:
         def tell(what: str) -> None:
-            self.told.append((what, self.trainer.sac.steps, weight(model)))
+            self.told.append((what, self.trainer.learners.sac.steps, weight(model)))
 
         tell("begin")
         wait = super().begin(model, request)

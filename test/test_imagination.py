@@ -93,7 +93,7 @@ def test_the_same_numbers_after_an_interruption(tmp_path: Path) -> None:
     names = ["sac.imagined_share=0.5", "sac.imagined_start=0", "training.epochs=1", "env.num_test_tasks=1"]
     run(tmp_path / "whole", *names)
     run(tmp_path / "parts", *names, stop_after=12)  # on the way through SAC's steps
-    assert run(tmp_path / "parts", *names, resume=True).sac.steps == 7
+    assert run(tmp_path / "parts", *names, resume=True).learners.sac.steps == 7
     assert same(learned(tmp_path / "parts"), learned(tmp_path / "whole"))
 
 

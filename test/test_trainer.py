@@ -158,10 +158,10 @@ def test_fewer_components_than_supervised_tasks_is_refused(tmp_path: Path) -> No
 
 def test_an_epoch_of_inference_stops_early_in_the_same_place_after_an_interruption(tmp_path: Path) -> None:
     names = ["inference.early_stopping_steps=2", "inference.rebalance_every=1", "inference.first_epoch_steps=200"]
-    steps = run(tmp_path / "whole", *names, "training.epochs=1").inference.steps
+    steps = run(tmp_path / "whole", *names, "training.epochs=1").learners.inference.steps
     assert 0 < steps < 200
     run(tmp_path / "parts", *names, "training.epochs=1", stop_after=5)
-    assert run(tmp_path / "parts", *names, "training.epochs=1", resume=True).inference.steps == steps
+    assert run(tmp_path / "parts", *names, "training.epochs=1", resume=True).learners.inference.steps == steps
     assert same(learned(tmp_path / "parts"), learned(tmp_path / "whole"))
 
 
@@ -169,7 +169,7 @@ def test_groups_of_gradients_are_the_same_after_an_interruption(tmp_path: Path) 
     names = ["inference.pcgrad=random_task", "sac.pcgrad=random_task", "training.epochs=1", "env.num_test_tasks=1"]
     run(tmp_path / "whole", *names)
     run(tmp_path / "parts", *names, stop_after=12)  # on the way through SAC's steps
-    assert run(tmp_path / "parts", *names, resume=True).sac.steps == 7
+    assert run(tmp_path / "parts", *names, resume=True).learners.sac.steps == 7
     assert same(learned(tmp_path / "parts"), learned(tmp_path / "whole"))
 
 

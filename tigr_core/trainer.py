@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from envs import make_vector
 from tigr_core import evaluation
@@ -35,21 +34,15 @@ from tigr_core.collector import Collector, Request
 from tigr_core.config import Config
 from tigr_core.errors import UserError
 from tigr_core.fast import compiler_found
-from tigr_core.imagination import ImaginingView
-from tigr_core.inference_learner import InferenceLearner
-from tigr_core.metric_means import MetricMeans
+from tigr_core.learners import Learners
 from tigr_core.model import TaskInferenceModel
-from tigr_core.pearl import PearlLearner, PearlView
 from tigr_core.progress import Progress
-from tigr_core.random_shift import RandomShift
 from tigr_core.reference_output import ReferenceNames
 from tigr_core.relabelling import Relabeller
 from tigr_core.replay import ReplayBuffer
 from tigr_core.rollout import Episodes
 from tigr_core.run_log import RunLog
-from tigr_core.sac_learner import ControlRefund, SACLearner, TransitionView
 from tigr_core.stop import AskStop, Interrupted, never
-from tigr_core.task_code import TaskCode
 from tigr_core.task_sampling import TaskSampler
 from tigr_core.version import __version__
 from tigr_core.weight_average import running_mean
@@ -108,13 +101,10 @@ class Trainer:
             change_share=config.training.relabel_change_share,
         )
         self._build_learners()
-        self.epoch, self.phase, self.step = 0, "evaluate", 0
+        self.epoch, self.phase = 0, "evaluate"
         self.env_steps, self.wall_s, self.best_return = 0, 0.0, -np.inf
-        self.view_episodes: Tensor | None = None
-        self.view: TransitionView | ImaginingView | PearlView | None = None
         self.ahead: Ahead | None = None
         self.row: dict[str, float] = {}
-        self.means = MetricMeans()
         self.log: RunLog | None = None
         self.reference_names = ReferenceNames(config) if config.training.reference_output else None
 
@@ -123,29 +113,6 @@ class Trainer:
         self.fast = config.training.fast and compiler_found()
         if config.training.fast and not self.fast:
             self.progress.message("note: no C++ compiler found (g++, or what CXX names): training in the exact mode")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            model = TaskInferenceModel(config.model, len(self.robot.observation), len(self.robot.actuators))
-            self.model = model.to(self.device)
-            if config.model.method == "pearl":
-                self.sac: SACLearner = PearlLearner(self.model, config.sac, generator=self.generator)
-            else:
-                self.sac = SACLearner(self.model, config.sac, generator=self.generator, fast=self.fast)
-        self.acting_model = self.model if self.device.type == "cpu" else copy.deepcopy(self.model).cpu()
-        epochs = config.training.average_epochs
-        self.average = running_mean(self.model, epochs) if epochs else None
-        self.inference = InferenceLearner(
-            self.model,
-            config.inference,
-            self.task_set,
-            rng=self.rng,
-            generator=self.generator,
-            shift=RandomShift(self.model, config.sac, self.task_set) if config.inference.shifted else None,
-            fast=self.fast,
-        )
-        self.task_code = None
-        if config.sac.critic_sees_task or config.sac.told_share > 0.0:
-            self.task_code = TaskCode(self.task_set, config.model.latent_dim, self.device)
         self.replay = ReplayBuffer(
             config.training.replay_capacity,
             config.env.episode_steps,
@@ -154,6 +121,24 @@ class Trainer:
             linear=config.training.replay_sampling == "linear",
             device=self.device,
         )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = TaskInferenceModel(config.model, len(self.robot.observation), len(self.robot.actuators))
+            self.model = model.to(self.device)
+            self.learners = Learners(
+                self.model,
+                config,
+                self.task_set,
+                self.replay,
+                rng=self.rng,
+                generator=self.generator,
+                progress=self.progress,
+                stop=self.stop,
+                fast=self.fast,
+            )
+        self.acting_model = self.model if self.device.type == "cpu" else copy.deepcopy(self.model).cpu()
+        epochs = config.training.average_epochs
+        self.average = running_mean(self.model, epochs) if epochs else None
 
     @property
     def columns(self) -> list[str]:
@@ -201,7 +186,7 @@ class Trainer:
 
     def _advance(self) -> None:
         phases = _PHASES[self.epoch == 0]
-        place, self.step = phases.index(self.phase) + 1, 0
+        place = phases.index(self.phase) + 1
         if place < len(phases):
             self.phase = phases[place]
             return
@@ -213,8 +198,8 @@ class Trainer:
     def _finish_epoch(self) -> None:
         assert self.log is not None
         counters = {"epoch": self.epoch, "env_steps": self.env_steps, "wall_s": self.wall_s}
-        counters |= {"inference_steps": self.inference.steps, "sac_steps": self.sac.steps}
-        self.row = {**counters, **self.row, **self.means.pop()}
+        counters |= {"inference_steps": self.learners.inference.steps, "sac_steps": self.learners.sac.steps}
+        self.row = {**counters, **self.row, **self.learners.means.pop()}
         self.log.append(self.row)
         self.progress.epoch(self.row)
         self.row = {}
@@ -282,65 +267,13 @@ class Trainer:
         self.model.normaliser.update(*(torch.from_numpy(part)[valid] for part in parts))
 
     def _inference(self) -> bool:
-        total = self.config.inference.first_epoch_steps if self.epoch == 1 else self.config.inference.steps_per_epoch
-        if self.step == 0:
-            self.inference.early_stopping.begin(self.inference.steps)
-        while self.step < total and not self.inference.early_stopping.reached:
-            self.means.add("inference", self.inference.step(self.replay))
-            self.step += 1
-            self.progress.phase("inference", self.step, total)
-            if self.stop():
-                return False
-        return True
+        return self.learners.infer(self.epoch)
 
     def _sac(self) -> bool:
-        total = self.config.sac.steps_per_epoch
-        if self.step == 0 or self.view_episodes is None:
-            self.view_episodes = self._draw_view(total)
-        if self.view is None:
-            self.view = self._make_view(self.view_episodes)
-        while self.step < total:
-            batch = self.view.sample(self.config.sac.batch_size, self.generator)
-            self.means.add("sac", self.sac.step(batch))  # type: ignore[arg-type]  # the view is the learner's own
-            self.step += 1
-            self.progress.phase("sac", self.step, total)
-            if self.stop():
-                return False
-        self.view = None
-        if self.average is not None:
+        done = self.learners.control(self.epoch)
+        if done and self.average is not None:
             self.average.update_parameters(self.model)
-        return True
-
-    def _make_view(self, episodes: Tensor) -> TransitionView | ImaginingView | PearlView:
-        warmup = self.config.sac.control_cost_warmup
-        begun = self.sac.steps - self.step  # of this epoch
-        refund = ControlRefund(self.task_set, 1.0 - min(1.0, begun / warmup) ** 2 if warmup else 0.0, self.device)
-        if self.config.model.method == "pearl":
-            return PearlView(self.model, self.replay, self.rng, refund=refund)
-        view = TransitionView(
-            self.model,
-            self.replay,
-            episodes,
-            task_code=self.task_code,
-            critic_sees_task=self.config.sac.critic_sees_task,
-            told_share=self.config.sac.told_share,
-            refund=refund,
-            groups=self.config.sac.pcgrad,
-            group_seed=begun,
-            encode=self.inference.encode_episodes,
-            shift=RandomShift(self.model, self.config.sac, self.task_set) if self.config.sac.shifted else None,
-            stop=self.stop,
-        )
-        begins = self.config.sac.imagined_start * self.config.training.epochs
-        imagines = self.config.sac.imagined_share > 0.0 and self.epoch > begins
-        return ImaginingView(view, self.model, self.config.sac) if imagines else view
-
-    def _draw_view(self, steps: int) -> Tensor:
-        """Choose this epoch's replay episodes: as many as its draws need, so that none is encoded in vain."""
-        sac = self.config.sac
-        wanted = -(-steps * sac.batch_size // (self.config.env.episode_steps * sac.draws_per_transition))
-        chosen = self.replay.draw_episodes(max(wanted, 1), self.rng)
-        return torch.from_numpy(np.sort(chosen)).to(self.device)
+        return done
 
     def _evaluate(self) -> bool:
         training = self.config.training
@@ -387,7 +320,7 @@ class Trainer:
             version=__version__,
             config=self.config.model_dump(mode="json"),
             env_steps=self.env_steps,
-            sac_steps=self.sac.steps,
+            sac_steps=self.learners.sac.steps,
             evaluation={name: value for name, value in results.items() if np.isfinite(value)},
         )
         info = evaluation.bundle_info(self.config, self.robot, train, labels, source)
@@ -398,13 +331,10 @@ class Trainer:
         state = {
             "config": self.config.model_dump(mode="json"),
             "model": self.model.state_dict(),
-            "inference": self.inference.state_dict(),
-            "sac": self.sac.state_dict(),
+            **self.learners.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "replay": self.replay.state_dict(),
             "rng": rng_state(self.rng, self.generator),
-            "means": self.means.state_dict(),
-            "view_episodes": self.view_episodes,
             "ahead": None if self.ahead is None else self.ahead.state_dict(),
             "num_threads": torch.get_num_threads(),
             **{name: getattr(self, name) for name in _COUNTERS},
@@ -416,8 +346,7 @@ class Trainer:
         state = load_checkpoint(self.folder / CHECKPOINT)
         try:
             self.model.load_state_dict(state["model"])
-            self.inference.load_state_dict(state["inference"])
-            self.sac.load_state_dict(state["sac"])
+            self.learners.load_state_dict(state)
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"the checkpoint in {self.folder} does not fit the configuration: {str(error).splitlines()[0]}",
@@ -427,10 +356,7 @@ class Trainer:
         if self.average is not None and state.get("average") is not None:
             self.average.load_state_dict(state["average"])
         self.replay.load_state_dict(state["replay"])
-        self.means.load_state_dict(state["means"])
         restore_rng(state["rng"], self.rng, self.generator)
-        view = state["view_episodes"]
-        self.view_episodes = None if view is None else view.to(self.device)
         for name in _COUNTERS:
             setattr(self, name, state[name])
         if state["num_threads"] != torch.get_num_threads():
@@ -443,4 +369,4 @@ class Trainer:
             self.ahead = Ahead.resume(ahead, self.collector, self._synced_acting_model(), self.task_set)
 
 
-_COUNTERS = ("epoch", "phase", "step", "env_steps", "wall_s", "best_return", "row")
+_COUNTERS = ("epoch", "phase", "env_steps", "wall_s", "best_return", "row")
