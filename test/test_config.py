@@ -132,6 +132,14 @@ def test_bad_override_is_told(tmp_path: Path, override: str, said: str) -> None:
     assert said in mistake(tmp_path, "seed: 1\n", [override])
 
 
+@pytest.mark.parametrize(
+    ("text", "said"), [("seed: 1\n", "--set has 1 mistake"), ("seed: -1\n", "mine.yaml with --set has 2 mistake")]
+)
+def test_what_is_wrong_is_looked_for_where_it_stands(tmp_path: Path, text: str, said: str) -> None:
+    assert said in mistake(tmp_path, text, ["training.greedy_share=1.5"])
+    assert read(tmp_path, text, ["seed=3"]).seed == 3, "what is mended in the end is no mistake"
+
+
 @pytest.mark.parametrize("name", sorted(shipped_configs()))
 def test_yaml_round_trip(name: str) -> None:
     config = override_config(load_config(name), ["sac.critic_learning_rate=1e-5", "inference.sparsity_weight=2.5e-12"])

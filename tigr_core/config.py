@@ -305,9 +305,12 @@ def load_config(name: str, overrides: list[str] | None = None) -> Config:
             expected="a mapping of sections",
             fix="see config/quick.yaml",
         )
-    for override in overrides or []:
+    if not overrides:
+        return make_config(data, str(path))
+    origin = "--set" if _is_valid(data) else f"{path} with --set"
+    for override in overrides:
         _apply_override(data, override)
-    return make_config(data, str(path))
+    return make_config(data, origin)
 
 
 def override_config(config: Config, overrides: list[str]) -> Config:
@@ -315,7 +318,7 @@ def override_config(config: Config, overrides: list[str]) -> Config:
     data = config.model_dump(mode="json")
     for override in overrides:
         _apply_override(data, override)
-    return make_config(data, "the configuration")
+    return make_config(data, "--set")
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:
@@ -349,6 +352,14 @@ def make_config(data: dict[str, Any], origin: str, names: Mapping[str, str] | No
         expected="keys and ranges as said above",
         fix="mend these keys",
     )
+
+
+def _is_valid(data: dict[str, Any]) -> bool:
+    try:
+        Config.model_validate(data)
+    except ValidationError:
+        return False
+    return True
 
 
 def _explain(error: dict[str, Any], names: Mapping[str, str]) -> str:
