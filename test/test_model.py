@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import math
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 import torch
 from helpers import generator, tiny_model
 
+from envs import make_vector
+from tigr_core.checks import check_shifted
 from tigr_core.collector import LocalCollector
 from tigr_core.config import load_config
 from tigr_core.controller import Controller
@@ -56,3 +59,9 @@ def test_entries_and_tasks_that_do_not_fit_are_refused(setting: str, found: str,
     collector = LocalCollector(config.env, num_threads=1)
     with pytest.raises(UserError, match=found):
         Trainer(config, tmp_path, collector=collector, progress=make_progress(io.StringIO()))
+
+
+def test_settings_may_speak_of_base_tasks_that_are_left_out() -> None:
+    config = load_config("half_cheetah_eight_told", ["env.base_tasks=[flip_forward]"])
+    with closing(make_vector(config.env.id, 1)) as env:
+        check_shifted(config, env.spec_robot.observation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import envs
 from envs.spec import ObservationTerm
 from envs.tasks import TaskSet
 from envs.vector_env import TaskVectorEnv
@@ -18,7 +19,7 @@ def check_fit(config: Config, task_set: TaskSet, env: TaskVectorEnv) -> None:
     if config.training.relabel_share > 0.0:
         check_relabelling(task_set)
     check_turning(config.model.turning, env.spec_robot.observation)
-    check_shifted(config, task_set, env.spec_robot.observation)
+    check_shifted(config, env.spec_robot.observation)
     if config.training.scripted_share > 0.0 and not env.has_scripts:
         raise UserError(
             f"training.scripted_share is {config.training.scripted_share} for {config.env.id}",
@@ -48,7 +49,7 @@ def check_relabelling(task_set: TaskSet) -> None:
         )
 
 
-def check_shifted(config: Config, task_set: TaskSet, terms: Sequence[ObservationTerm]) -> None:
+def check_shifted(config: Config, terms: Sequence[ObservationTerm]) -> None:
     """Refuse entries of the observation that are no positions of a whole robot, and unknown base tasks."""
     for entry in config.sac.shifted:
         if entry >= len(terms) or terms[entry].unit != "m":
@@ -59,10 +60,11 @@ def check_shifted(config: Config, task_set: TaskSet, terms: Sequence[Observation
                 expected=f"positions: {positions or 'there are none'}",
                 fix="name one of these that is not felt by the robot, or leave sac.shifted out",
             )
-    if unknown := [name for name in config.sac.unshifted_tasks if name not in task_set.names]:
+    known = envs.task_set(config.env.id).names  # also those that env.base_tasks leaves out
+    if unknown := [name for name in config.sac.unshifted_tasks if name not in known]:
         raise UserError(
             f"sac.unshifted_tasks names {', '.join(unknown)}",
-            expected=f"base tasks of {config.env.id}: {', '.join(task_set.names)}",
+            expected=f"base tasks of {config.env.id}: {', '.join(known)}",
             fix="name base tasks whose rewards depend on the entries in sac.shifted",
         )
 
