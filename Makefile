@@ -30,7 +30,7 @@ found = {d.name.lower().replace("_", "-"): d.version.split("+")[0] for d in dist
 print(*(f"{name}=={found[name]}" for name in sorted(found) if name not in own), sep="\n")
 endef
 
-.PHONY: help train demo test test-jazzy test-metaworld bench results lock clean
+.PHONY: help train demo test test-jazzy test-metaworld bench eight results lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -40,6 +40,7 @@ help:
 	@echo 'make test-jazzy   run the tests of the nodes with ROS 2 Jazzy, in an environment of its own'
 	@echo 'make test-metaworld   run the tests of the environments with Meta-World, in an environment of its own'
 	@echo 'make bench   measure the parts of an epoch against the ceilings of the machine'
+	@echo 'make eight   train the policy of the eight base tasks: a specialist for each, then one for all; hours'
 	@echo 'make results  write docs/results.md again from the numbers in benchmarks/results'
 	@echo 'make lock    renew requirements.lock with the newest versions'
 	@echo 'make clean   remove the environment and the caches; keep output/'
@@ -65,6 +66,16 @@ test-metaworld: $(METAWORLD)/test
 
 bench: $(VENV)/train
 	$(BIN)/python benchmarks/throughput.py --json output/throughput.json
+
+SPECIALISTS := $(patsubst %,output/specialists/%.tigr,velocity_forward velocity_backward goal_forward goal_backward \
+                 flip_forward stand_front stand_back jump)
+
+eight: $(VENV)/train $(SPECIALISTS)
+	$(BIN)/tigr train half_cheetah_eight_taught
+
+output/specialists/%.tigr: | $(VENV)/train
+	$(BIN)/tigr train half_cheetah_specialist --set env.base_tasks=[$*] --output output/specialists/$*
+	cp "$$(ls -t output/specialists/$*/*/*/best.tigr | head -1)" $@
 
 results: $(VENV)/train
 	$(BIN)/python benchmarks/results.py page

@@ -39,6 +39,11 @@ class Actor(nn.Module):
     def sample(self, obs: Tensor, latent: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the action ``[..., A]`` that standard normal noise ``[..., A]`` picks, and its log-probability."""
         mean, log_std = self(obs, latent)
+        return self.sample_of(mean, log_std, noise)
+
+    @staticmethod
+    def sample_of(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """As `sample`, of what the network says, ``[..., A]`` each."""
         raw = mean + log_std.exp() * noise
         return torch.tanh(raw), tanh_gaussian_log_prob(raw, noise, log_std)
 

@@ -39,6 +39,7 @@ class EnvConfig(Section):
     base_tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = (
         None  # None: all of the environment
     )
+    split_with_all: bool = False  # tasks as if base_tasks were all there are; those of others are left out then
     num_train_tasks: Positive = 80
     num_test_tasks: Positive = 40
     episode_steps: Positive = 200
@@ -104,6 +105,9 @@ class SACConfig(Section):
     shifted: Annotated[tuple[Count, ...], Field(strict=False)] = ()  # positions in observations (random_shift.py)
     shift: Weight = 0.0  # up to so far at random, in m
     unshifted_tasks: Annotated[tuple[str, ...], Field(strict=False)] = ()  # whose rewards depend on these
+    teachers: Annotated[tuple[str, ...], Field(strict=False)] = ()  # bundles whose policies are imitated (teachers.py)
+    teacher_weight: Weight = 1.0  # of the squared difference to their actions, beside the values of the critics
+    teacher_half_life: Count = 0  # SAC steps over which that weight falls by half; 0: it stays
     pcgrad: PCGradGroups | None = None  # as for inference (pcgrad.py)
     imagined_share: Share = 0.0  # of each batch that the decoder imagines (imagination.py)
     imagined_horizon: Positive = 5  # steps of its roll-outs
@@ -177,6 +181,8 @@ class Config(Section):
             wrong.append(f"model.timestep_combination none needs model.encoder mlp, found {self.model.encoder}")
         if self.training.fast and (self.inference.pcgrad or self.sac.pcgrad):
             wrong.append("training.fast is true; inference.pcgrad and sac.pcgrad need false")
+        if self.sac.imagined_share > 0.0 and self.sac.teachers:
+            wrong.append("sac.teachers have not seen what is imagined: sac.imagined_share needs 0")
         if self.sac.imagined_share > 0.0 and self.model.method == "tigr":
             wrong += self._unfit_for_imagination()
         if self.model.method == "pearl":
@@ -206,6 +212,7 @@ class Config(Section):
             "sac.pcgrad": (self.sac.pcgrad, None),
             "sac.critic_sees_task": (self.sac.critic_sees_task, False),
             "sac.told_share": (self.sac.told_share, 0.0),
+            "sac.teachers": (self.sac.teachers, ()),
             "sac.imagined_share": (self.sac.imagined_share, 0.0),
             "training.told_share": (self.training.told_share, 0.0),
             "training.replay_sampling": (self.training.replay_sampling, "even"),

@@ -46,9 +46,17 @@ def success_column(env_id: str) -> int | None:
 
 
 def split_tasks(config: Config) -> tuple[list[Task], list[Task]]:
-    """Return the training and test tasks of a configuration, the same for the same seed."""
-    rng = np.random.default_rng([config.seed, 1])
-    return tasks_of(config.env).split(config.env.num_train_tasks, config.env.num_test_tasks, rng)
+    """Return the training and test tasks of a configuration, the same for the same seed.
+
+    With `EnvConfig.split_with_all`, a run of some base tasks has exactly those tasks that one of all of them has.
+    """
+    rng, known, env = np.random.default_rng([config.seed, 1]), tasks_of(config.env), config.env
+    whole = task_set(env.id) if env.split_with_all else known
+    train, test = (
+        [known.task(task.base_task, *task.parameter) for task in part if task.base_task in known.names]
+        for part in whole.split(env.num_train_tasks, env.num_test_tasks, rng)
+    )
+    return train, test
 
 
 def evaluate(

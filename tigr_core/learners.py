@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.spec import RobotSpec
 from envs.tasks import TaskSet
 from tigr_core.config import Config
 from tigr_core.imagination import ImaginingView
@@ -22,6 +23,7 @@ from tigr_core.replay import ReplayBuffer
 from tigr_core.sac_learner import ControlRefund, SACLearner, TransitionView
 from tigr_core.stop import AskStop
 from tigr_core.task_code import TaskCode
+from tigr_core.teachers import Teachers
 
 View = TransitionView | ImaginingView | PearlView
 
@@ -38,6 +40,7 @@ class Learners:
         config: Config,
         tasks: TaskSet,
         replay: ReplayBuffer,
+        robot: RobotSpec,
         *,
         rng: np.random.Generator,
         generator: torch.Generator,
@@ -64,6 +67,7 @@ class Learners:
         self.task_code = None
         if config.sac.critic_sees_task or config.sac.told_share > 0.0:
             self.task_code = TaskCode(tasks, config.model.latent_dim, self.device)
+        self.teachers = Teachers(config.sac.teachers, tasks, robot, self.device) if config.sac.teachers else None
         self.means = MetricMeans()
         self.step = 0  # of the phase
         self.view: View | None = None
@@ -124,6 +128,7 @@ class Learners:
             critic_sees_task=config.sac.critic_sees_task,
             told_share=config.sac.told_share,
             refund=refund,
+            teachers=self.teachers,
             groups=config.sac.pcgrad,
             group_seed=begun,
             encode=self.inference.encode_episodes,

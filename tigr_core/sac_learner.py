@@ -8,7 +8,9 @@ z' is the estimate after the transition, not a copy of z. Latents arrive detache
 With `critic_sees_task` the critics read the task's `TaskCode` instead of z and z' (an asymmetric critic, Pinto et al.,
 arXiv 1710.06542): what they learn holds still while the encoder learns. On `told_share` of the transitions the actor,
 too, reads the code, which is where z is pulled to: it learns what to do before inference can tell it when. On the robot
-there are no critics and no codes.
+there are no critics and no codes. With `teachers` the actor also imitates what they would do (`teachers.py`):
+
+    actor = ... + teacher_weight mean |tanh mean(s, z) - a*(s, task)|^2
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from tigr_core.random_shift import RandomShift
 from tigr_core.replay import ReplayBuffer
 from tigr_core.stop import AskStop, give_way, never
 from tigr_core.task_code import TaskCode
+from tigr_core.teachers import Teachers
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class TransitionBatch:
     next_obs: Tensor  # [B, D]
     next_latent: Tensor  # [B, L]
     next_critic_latent: Tensor  # [B, L]
+    taught: Tensor | None = None  # [B, A], what a teacher would do
     group: Tensor | None = None  # [B] int64, whose gradients PCGrad keeps from opposing each other
 
     def only(self, mask: Tensor) -> TransitionBatch:
@@ -103,6 +107,7 @@ class TransitionView:
         critic_sees_task: bool = False,
         told_share: float = 0.0,
         refund: ControlRefund | None = None,
+        teachers: Teachers | None = None,
         groups: PCGradGroups | None = None,
         group_seed: int = 0,
         encode: Encode | None = None,
@@ -121,6 +126,10 @@ class TransitionView:
             self.group = groups_of(groups, base_task, lambda: before, source)
         if refund is not None:
             reward = reward + refund(replay.base_task[episodes], action)
+        self.taught = None
+        if teachers is not None:
+            base_task, parameter = replay.base_task[episodes].long().flatten(), replay.parameter[episodes].flatten(0, 1)
+            self.taught = teachers(obs[:, :-1].flatten(0, 1), base_task, parameter)
         self.replay, self.episodes, self.refund = replay, episodes, refund
         steps = reward.shape[1]
         self.state = torch.cat([model.policy_obs(obs), latent], dim=-1).flatten(0, 1)  # [E (T+1), D + L]
@@ -163,6 +172,7 @@ class TransitionView:
             next_obs=next_obs,
             next_latent=next_latent,
             next_critic_latent=code if self.critic_sees_task else next_latent,
+            taught=None if self.taught is None else self.taught[index],
             group=None if self.group is None else self.group[index],
         )
 
@@ -203,6 +213,7 @@ class SACLearner:
         self.log_temperature = (
             torch.tensor(config.temperature, device=device).log().requires_grad_(config.learn_temperature)
         )
+        self.teacher_weight = torch.tensor(config.teacher_weight, device=device)
         self.target_entropy = -config.target_entropy_factor * model.action_dim
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.actor_learning_rate, fused=True)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.critic_learning_rate, fused=True)
@@ -243,9 +254,13 @@ class SACLearner:
 
     def actor_loss(self, batch: TransitionBatch, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the actor's loss and the log-probabilities ``[B]`` of its actions."""
-        action, log_prob = self.actor.sample(batch.obs, batch.latent, noise)
+        mean, log_std = self.actor(batch.obs, batch.latent)
+        action, log_prob = self.actor.sample_of(mean, log_std, noise)
         value = self.critic(batch.obs, batch.critic_latent, action).amin(dim=0)
-        return (self.temperature * log_prob - value).mean(), log_prob
+        loss = (self.temperature * log_prob - value).mean()
+        if batch.taught is not None:
+            loss = loss + self.teacher_weight * (mean.tanh() - batch.taught).square().sum(dim=-1).mean()
+        return loss, log_prob
 
     def _noise(self, batch: TransitionBatch) -> Tensor:
         return torch.randn(batch.action.shape, generator=self.generator, device=batch.action.device)
@@ -273,6 +288,7 @@ class SACLearner:
         return {"critic_loss": loss, "q_mean": value.mean()}
 
     def _actor_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
+        self._imitate_less()
         loss, log_prob = self._descend(self.actor_loss, self._actor_gradients, self.actor_optimiser, batch)
         entropy = -log_prob.mean()
         if self.config.learn_temperature:
@@ -293,6 +309,10 @@ class SACLearner:
         """The floor of a learned temperature: high while motions are to be found, low once they are to be refined."""
         half_life = self.config.min_temperature_half_life
         return self.config.min_temperature * (0.5 ** (self.steps / half_life) if half_life else 1.0)
+
+    def _imitate_less(self) -> None:
+        half_life = self.config.teacher_half_life
+        self.teacher_weight.fill_(self.config.teacher_weight * (0.5 ** (self.steps / half_life) if half_life else 1.0))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs beside the model."""

@@ -130,6 +130,7 @@ class Trainer:
                 config,
                 self.task_set,
                 self.replay,
+                self.robot,
                 rng=self.rng,
                 generator=self.generator,
                 progress=self.progress,
