@@ -129,6 +129,8 @@ class TaskSet:
             f"{len(run['tests'].text('return'))} unseen test tasks, after {count(facts['env_steps'])} environment "
             f"steps and {count(facts['sac_steps'])} SAC steps."
         ]
+        if pairs(run["settings"]).get("sac.teachers", "[]") != "[]":
+            text.append("Policies of other runs taught it, whose steps are not among these ([how](method.md)).")
         if len(run.base_tasks) > 1:
             worst = worst_base_task(run)
             text.append(f"Its worst base task is {spoken(worst[0])} ({short(worst[1])}).")

@@ -81,6 +81,17 @@ def test_actor_goes_where_the_critics_are_high(monkeypatch: pytest.MonkeyPatch) 
     assert subject.actor.act(data.obs, data.latent).mean().item() == pytest.approx(0.5, abs=0.1)
 
 
+def test_what_a_teacher_does_weighs_half_after_each_half_life() -> None:
+    subject, plain = learner(teacher_weight=8.0, teacher_half_life=2), batch(2)
+    done = subject.actor.act(plain.obs, plain.latent).detach()
+    shown = replace(plain, taught=done + torch.tensor([[0.1], [0.3]]))  # mean squared difference: 0.05
+    for steps, weight in ((0, 8.0), (4, 2.0)):
+        subject.steps = steps
+        subject._imitate_less()
+        losses = [subject.actor_loss(data, torch.zeros(2, 1))[0].item() for data in (shown, plain)]
+        assert losses[0] - losses[1] == pytest.approx(weight * 0.05, rel=1e-4)
+
+
 def test_targets_start_as_copies_and_follow_by_the_target_rate() -> None:
     subject = learner(target_rate=0.25, critic_learning_rate=1e-2)
     start = copies(subject.critic)

@@ -266,12 +266,12 @@ class SACLearner:
         return torch.randn(batch.action.shape, generator=self.generator, device=batch.action.device)
 
     def _descend(
-        self, loss_of: Loss, gradients_of: Gradients, optimiser: torch.optim.Optimizer, batch: TransitionBatch
+        self, loss_of: Loss, find_gradients: Gradients, optimiser: torch.optim.Optimizer, batch: TransitionBatch
     ) -> tuple[Tensor, Tensor]:
         """Do a step of the optimiser; return the loss and what else `loss_of` tells, ``[..., B]``, detached."""
         noise, parameters = self._noise(batch), optimiser.param_groups[0]["params"]
         if batch.group is None:
-            loss, told, gradients = gradients_of(batch, noise)
+            loss, told, gradients = find_gradients(batch, noise)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
         else:

@@ -27,10 +27,16 @@ class Teachers:
     """For each base task the first of some bundles that knows it.
 
     Raises:
-        UserError: a bundle of another robot, or a base task that none of them knows.
+        UserError: a bundle that is not there or of another robot, or a base task that none of them knows.
     """
 
     def __init__(self, paths: Sequence[str], tasks: TaskSet, robot: RobotSpec, device: torch.device | str) -> None:
+        if missing := [path for path in paths if not Path(path).is_file()]:
+            raise UserError(
+                f"no bundle at {', '.join(missing)}, where sac.teachers has one",
+                expected="bundles of policies that are told their tasks, from the working directory",
+                fix="train them first: `make eight` does so for half_cheetah_eight_taught",
+            )
         bundles = [(path, load_bundle(Path(path))) for path in paths]
         for path, bundle in bundles:
             if bundle.robot != robot:
