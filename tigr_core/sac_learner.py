@@ -307,12 +307,14 @@ class SACLearner:
     @property
     def min_temperature(self) -> float:
         """The floor of a learned temperature: high while motions are to be found, low once they are to be refined."""
-        half_life = self.config.min_temperature_half_life
-        return self.config.min_temperature * (0.5 ** (self.steps / half_life) if half_life else 1.0)
+        return self.config.min_temperature * self._left(self.config.min_temperature_half_life)
 
     def _imitate_less(self) -> None:
-        half_life = self.config.teacher_half_life
-        self.teacher_weight.fill_(self.config.teacher_weight * (0.5 ** (self.steps / half_life) if half_life else 1.0))
+        self.teacher_weight.fill_(self.config.teacher_weight * self._left(self.config.teacher_half_life))
+
+    def _left(self, half_life: int) -> float:
+        """The share that is left by now of what falls by half in so many steps; all of it if they are 0."""
+        return 0.5 ** (self.steps / half_life) if half_life else 1.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs beside the model."""
