@@ -36,7 +36,7 @@ from tigr_core.files import write_atomically
 ALL = "all"  # the row of accuracy.csv over all base tasks
 FACTS = (
     *("env_id", "config", "seed", "method", "told", "version", "bundle_sha256", "train_return"),
-    *("env_steps", "sac_steps", "inference_steps", "wall_s", "machine"),
+    *("env_steps", "teacher_env_steps", "sac_steps", "inference_steps", "wall_s", "machine"),
     *("episode_steps", "control_dt", "change_steps", "confusion_step"),
 )
 COLUMNS = {

@@ -20,6 +20,7 @@ from envs.tasks import BaseTask, Task, TaskSet
 from tigr_core import analysis, evaluation, run_report
 from tigr_core.bundle import Bundle, load_bundle
 from tigr_core.collector import LocalCollector
+from tigr_core.config import Config
 from tigr_core.errors import UserError
 from tigr_core.rollout import Episodes
 from tigr_core.run_log import PROGRESS_FILE, read_progress
@@ -201,12 +202,20 @@ def _facts(measurement: Measurement, progress: dict[str, list[float]] | None, ma
     values = (
         *(info.env_id, config.name, config.seed, config.model.method, int(measurement.told)),
         *(info.source.version, info.sha256, info.source.evaluation.get("train_return", math.nan)),
-        *(info.source.env_steps, info.source.sac_steps),
+        *(info.source.env_steps, _teacher_env_steps(config), info.source.sac_steps),
         *(row.get("inference_steps", math.nan), row.get("wall_s", math.nan), machine),
         *(config.env.episode_steps, measurement.bundle.robot.control_dt, config.training.task_change_steps),
         measurement.confusion_step,
     )
     return dict(zip(results_data.FACTS, values, strict=True))
+
+
+def _teacher_env_steps(config: Config) -> float:
+    """Return the environment steps of the bundles that taught, 0 without any, nan where they are not at hand."""
+    files = [Path(path) for path in config.sac.teachers]
+    if not all(file.is_file() for file in files):
+        return math.nan
+    return float(sum(load_bundle(file).info.source.env_steps for file in files))
 
 
 def _progress_of(bundle: Bundle, run: Path) -> dict[str, list[float]]:

@@ -130,7 +130,9 @@ class TaskSet:
             f"steps and {count(facts['sac_steps'])} SAC steps."
         ]
         if pairs(run["settings"]).get("sac.teachers", "[]") != "[]":
-            text.append("Policies of other runs taught it, whose steps are not among these ([how](method.md)).")
+            taught = facts["teacher_env_steps"]
+            cost = f"took {count(taught)} environment steps more" if taught else "took steps that are not among these"
+            text.append(f"The specialists that taught it {cost} ([how](method.md)).")
         if len(run.base_tasks) > 1:
             worst = worst_base_task(run)
             text.append(f"Its worst base task is {spoken(worst[0])} ({short(worst[1])}).")

@@ -179,7 +179,8 @@ def save_bundle(file: Path, *settings: str, **model: Any) -> None:
 
 
 def test_a_measured_bundle_has_its_place_on_the_page(results: Command, tmp_path: Path) -> None:
-    save_bundle(tmp_path / "best.tigr")
+    save_bundle(tmp_path / "teacher.tigr")
+    save_bundle(tmp_path / "best.tigr", f"sac.teachers=[{tmp_path / 'teacher.tigr'}]")
     columns = ["epoch", "env_steps", "inference_steps", "sac_steps", "wall_s", "test_return"]
     log = RunLog(tmp_path, columns)
     for values in ([0, 80, 0, 0, 1.5, -30.0], [1, 160, 7, 5, 120.0, -20.0], [2, 240, 14, 10, 240.0, np.nan]):
@@ -193,6 +194,7 @@ def test_a_measured_bundle_has_its_place_on_the_page(results: Command, tmp_path:
     assert results("page") == 0
     page = (tmp_path / "docs" / "results.md").read_text()
     assert "on 6 unseen test tasks, after 160 environment" in page
+    assert "The specialists that taught it took 160 environment steps more" in page
     assert row(page, "tigr", "`point_robot`") == ["160", "7", "5", "2 of 10", "240", "4.0", "abacus"]
     for kind in ("right component, change between base tasks", "followed, change within a base task"):
         assert int(row(page, "TIGR", kind)[0]) >= 40

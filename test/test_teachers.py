@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from tigr_core.collector import LocalCollector
 from tigr_core.config import load_config
 from tigr_core.controller import Controller
 from tigr_core.errors import UserError
+from tigr_core.pearl import PearlBatch, PearlView
 from tigr_core.progress import make_progress
 from tigr_core.sac_learner import TransitionBatch
 from tigr_core.task_code import TaskCode
@@ -74,19 +76,37 @@ def test_bundles_that_cannot_teach_are_refused(tmp_path: Path, specialist: Path)
         Teachers(["nowhere.tigr"], tasks, robot, "cpu")
 
 
-def test_the_actor_learns_to_do_what_it_is_shown(tmp_path: Path) -> None:
-    teacher = tmp_path / "teacher.tigr"
+def imitation_error(folder: Path, weight: float, *overrides: str) -> float:
+    """Return how far an actor is from the teacher of all tasks, after a short training that imitates so much."""
+    teacher = folder / "teacher.tigr"
     tiny_bundle(AXES, teacher, latent_dim=4)
-    apart = []
-    for weight in (0.0, 30.0):
-        taught = [f"sac.teachers=[{teacher}]", f"sac.teacher_weight={weight}", "sac.told_share=1"]
-        trainer = train(tmp_path / f"{weight}", *taught)
-        episodes = torch.from_numpy(trainer.replay.draw_episodes(8, np.random.default_rng(0)))
-        batch = trainer.learners._make_view(episodes, 1).sample(500, generator())
-        assert isinstance(batch, TransitionBatch) and batch.taught is not None
-        done = trainer.model.actor.act(batch.obs, batch.latent).detach()
-        apart.append(float((done - batch.taught).square().mean()))
-    assert apart[1] < 0.1 * apart[0]
+    trainer = train(folder / f"{weight}", f"sac.teachers=[{teacher}]", f"sac.teacher_weight={weight}", *overrides)
+    episodes = torch.from_numpy(trainer.replay.draw_episodes(8, np.random.default_rng(0)))
+    batch = trainer.learners._make_view(episodes, 1).sample(512, generator())
+    told = batch
+    if isinstance(batch, PearlBatch):
+        told, posterior = batch.transitions, trainer.model.encoder.encode_sets(batch.context)
+        told = replace(told, latent=posterior.latent.repeat_interleave(PearlView.PER_TASK, dim=0))
+    assert isinstance(told, TransitionBatch) and told.taught is not None
+    done = trainer.model.actor.act(told.obs, told.latent).detach()
+    return float((done - told.taught).square().mean())
+
+
+def test_the_actor_learns_to_do_what_it_is_shown(tmp_path: Path) -> None:
+    errors = [imitation_error(tmp_path, weight, "sac.told_share=1") for weight in (0.0, 30.0)]
+    assert errors[1] < 0.1 * errors[0]
+
+
+def test_pearl_learns_to_do_what_it_is_shown(tmp_path: Path) -> None:
+    pearl = [
+        "inference.supervision_weight=0",
+        "model.method=pearl",
+        "model.num_components=1",
+        "inference.steps_per_epoch=0",
+        "inference.first_epoch_steps=0",
+    ]
+    errors = [imitation_error(tmp_path, weight, *pearl) for weight in (0.0, 30.0)]
+    assert errors[1] < 0.3 * errors[0], errors
 
 
 def test_a_run_of_some_base_tasks_has_the_tasks_that_one_of_all_has() -> None:

@@ -212,7 +212,6 @@ class Config(Section):
             "sac.pcgrad": (self.sac.pcgrad, None),
             "sac.critic_sees_task": (self.sac.critic_sees_task, False),
             "sac.told_share": (self.sac.told_share, 0.0),
-            "sac.teachers": (self.sac.teachers, ()),
             "sac.imagined_share": (self.sac.imagined_share, 0.0),
             "training.told_share": (self.training.told_share, 0.0),
             "training.replay_sampling": (self.training.replay_sampling, "even"),

@@ -119,7 +119,7 @@ class Learners:
         warmup = config.sac.control_cost_warmup
         refund = ControlRefund(self.tasks, 1.0 - min(1.0, begun / warmup) ** 2 if warmup else 0.0, self.device)
         if config.model.method == "pearl":
-            return PearlView(self.model, self.replay, self.rng, refund=refund)
+            return PearlView(self.model, self.replay, self.rng, refund=refund, teachers=self.teachers)
         view = TransitionView(
             self.model,
             self.replay,

@@ -19,6 +19,7 @@ from tigr_core.model import TaskInferenceModel
 from tigr_core.pearl_encoder import PearlEncoder
 from tigr_core.replay import ReplayBuffer
 from tigr_core.sac_learner import ControlRefund, SACLearner, TransitionBatch
+from tigr_core.teachers import Teachers
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class PearlView:
         rng: np.random.Generator,
         *,
         refund: ControlRefund | None = None,
+        teachers: Teachers | None = None,
     ) -> None:
-        self.model, self.replay, self.rng, self.refund = model, replay, rng, refund
+        self.model, self.replay, self.rng, self.refund, self.teachers = model, replay, rng, refund, teachers
         task = torch.cat([replay.base_task[:, :1].float(), replay.parameter[:, 0]], dim=1)
         _, number = torch.unique(task, dim=0, return_inverse=True)
         self._episodes = [torch.nonzero(number == n).squeeze(1).cpu().numpy() for n in range(int(number.max()) + 1)]
@@ -51,9 +53,12 @@ class PearlView:
     def sample(self, batch: int, generator: torch.Generator) -> PearlBatch:
         """Draw `batch` transitions of `batch` / 32 tasks, and their contexts."""
         tasks = self.rng.integers(len(self._episodes), size=max(1, batch // self.PER_TASK))
-        obs, action, reward, next_obs, terminated, base_task = self._draw(tasks, self.PER_TASK)
+        obs, action, reward, next_obs, terminated, base_task, parameter = self._draw(tasks, self.PER_TASK)
         if self.refund is not None:
             reward = reward + self.refund(base_task, action)
+        taught = None
+        if self.teachers is not None:
+            taught = self.teachers(obs.flatten(0, 1), base_task.flatten().long(), parameter.flatten(0, 1))
         normaliser, empty = self.model.normaliser, action.new_zeros((0,))
         transitions = TransitionBatch(
             obs=self.model.policy_obs(obs).flatten(0, 1),
@@ -65,12 +70,13 @@ class PearlView:
             next_obs=self.model.policy_obs(next_obs).flatten(0, 1),
             next_latent=empty,
             next_critic_latent=empty,
+            taught=taught,
         )
         context = self._draw(tasks, self.CONTEXT)
         return PearlBatch(transitions, normaliser.transition(*context[:4]))
 
     def _draw(self, tasks: np.ndarray, count: int) -> tuple[Tensor, ...]:
-        """Draw obs, action, reward, next_obs, terminated, base_task ``[G, count, ...]`` of each task."""
+        """Draw obs, action, reward, next_obs, terminated, base_task, parameter ``[G, count, ...]`` of tasks."""
         replay, device = self.replay, self.replay.device
         episode = np.stack([self.rng.choice(self._episodes[task], size=count) for task in tasks])
         step = (self.rng.random(episode.shape) * replay.length.cpu().numpy()[episode]).astype(np.int64)
@@ -82,6 +88,7 @@ class PearlView:
             replay.obs[e, t + 1],
             replay.terminated[e, t].float(),
             replay.base_task[e, t],
+            replay.parameter[e, t],
         )
 
 
