@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import results_plots
-from results_data import ALL, Run, pairs, read_runs
+from results_data import ALL, Run, Table, pairs, read_runs
 from results_numbers import (
     accuracy,
     band,
@@ -35,6 +35,7 @@ TARGET_ACCURACY = {"20": 0.95, "100": 0.99}
 TARGET_STEPS, TARGET_SHARE = 20, 0.90
 LABELS = {"tigr": "TIGR", "pearl": "PEARL", "told": "told the task (oracle)"}
 ABLATION = "ablation_"
+INFERENCE_PARTS = "inference_parts.csv"
 
 HOW = """\
 One deterministic policy (the most likely action, the mean of z) on tasks that training did not see; a task is one
@@ -58,6 +59,12 @@ whose mean reward is at most 0.1 (or 10 %) below that of undisturbed episodes of
 base task whose reward does not get better than three quarters of that for doing nothing is never followed. The way to
 a far goal counts, too, and a task like the one before is followed at once."""
 
+PARTS = """\
+Encoders and decoders that begin anew and learn from the same stored episodes of one run, each without one part
+(`benchmarks/inference_parts.py`). On sequences of its validation episodes, whose task changes on the way: the share of
+right components so many transitions after a change, each component standing for the base task that it is most often
+found for; and the errors of the decoder, as shares of the variances."""
+
 
 def write_page(results: Path, docs: Path) -> Path:
     """Write docs/results.md and its pictures; return the page. Raises `UserError` for data it cannot use."""
@@ -66,6 +73,8 @@ def write_page(results: Path, docs: Path) -> Path:
     parts = ["# Results", *first.parts("##")]
     for other in others:
         parts += [f"## {other.name}", *other.parts("###")]
+    if (file := results / INFERENCE_PARTS).is_file():
+        parts += ["## What each part of inference does", PARTS, _inference_parts(Table.read(file, ("variant", "seed")))]
     parts += ["## How this was measured", HOW]
     page = docs / "results.md"
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -365,6 +374,19 @@ class TaskSet:
                 rows.append((*cells, minutes(wall), facts["machine"]))
         header = ("run", "configuration", "bundle: env steps", "inference steps", "SAC steps")
         return table((*header, "run: epochs", "env steps", "minutes", "machine"), rows)
+
+
+def _inference_parts(stored: Table) -> str:
+    """Write the means over seeds."""
+    variant = np.array(stored.text("variant"))
+    shares = [name for name in stored.columns if name.startswith("accuracy/")]
+    rows = []
+    for name in dict.fromkeys(stored.text("variant")):
+        mine = variant == name
+        cells = [percent(float(stored.numbers(column)[mine].mean())) for column in (*shares, "state", "reward")]
+        rows.append((name, str(mine.sum()), count(stored.numbers("steps")[mine][0]), *cells))
+    after = [f"{name.removeprefix('accuracy/')} after" for name in shares]
+    return table(("", "seeds", "inference steps", *after, "error of state", "of reward"), rows)
 
 
 def _group(name: str, runs: Sequence[Run], place: int, main: str) -> Group:

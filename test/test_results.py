@@ -148,6 +148,16 @@ def test_the_page_tells_the_stored_numbers(results: Command, store: Callable[...
     assert all(f"(images/results/{name}.png)" in page for name in pictures)
 
 
+def test_parts_of_inference_are_means_over_seeds(results: Command, store: Callable[..., Path], tmp_path: Path) -> None:
+    store("tigr", [-40, -60, -70, -90], [(1000, -200)])
+    stored = "variant,seed,steps,accuracy/5,state,reward\nall,0,70,0.5,0.1,0.2\nall,1,70,0.7,0.3,0.2\nnone,0,70,0,1,1\n"
+    (tmp_path / "results" / "inference_parts.csv").write_text(stored)
+    assert results("page") == 0
+    page = (tmp_path / "docs" / "results.md").read_text()
+    assert row(page, "all", "2") == ["70", "60 %", "20 %", "20 %"]
+    assert row(page, "none", "1") == ["70", "0 %", "100 %", "100 %"]
+
+
 def test_the_page_is_the_same_when_it_is_built_again(
     results: Command, store: Callable[..., Path], tmp_path: Path
 ) -> None:

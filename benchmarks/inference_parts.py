@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each part of the training of inference is worth: encoders learned from scratch without it, on stored episodes.
+
+    python benchmarks/inference_parts.py output/HalfCheetahEight-v0/RUN
+
+Reads the replay data of a finished run, so that all variants learn from the very same episodes, and policy and data
+change nothing. On sequences of its validation episodes, whose task changes on the way, it measures the share of right
+components so many transitions after a change, and the errors of the decoder; rows are added to
+benchmarks/results/inference_parts.csv as they are found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tigr_core import evaluation
+from tigr_core.checkpoint import load_checkpoint
+from tigr_core.config import override_config
+from tigr_core.inference_learner import InferenceLearner
+from tigr_core.model import TaskInferenceModel
+from tigr_core.random_shift import RandomShift
+from tigr_core.stored_run import StoredRun
+from tigr_core.trainer import CHECKPOINT
+
+VARIANTS = {
+    "all parts": [],
+    "no KL term": ["inference.kl_weight=0.0"],
+    "no separation": ["inference.separation_weight=0.0"],
+    "no sparsity": ["inference.sparsity_weight=0.0"],
+    "no supervision": ["inference.supervision_weight=0.0"],
+    "no anchor": ["inference.anchor_weight=0.0"],
+    "neither supervision nor anchor": ["inference.supervision_weight=0.0", "inference.anchor_weight=0.0"],
+    "no change on the way": ["inference.segment_length=100000"],
+    "no shifts": ["inference.shifted=false"],
+}
+STEPS_AFTER = (1, 2, 5, 10, 20, 50)
+SEQUENCES, SEQUENCE_STEPS, SEGMENT_STEPS = 400, 200, 100  # that are measured
+COLUMNS = ("variant", "seed", "steps", *(f"accuracy/{n}" for n in STEPS_AFTER), "state", "reward")
+
+
+class Experiment:
+    """A variant of a run's inference, with weights that have not learned anything yet."""
+
+    def __init__(self, run: StoredRun, normaliser: dict[str, torch.Tensor], overrides: list[str], seed: int) -> None:
+        config = override_config(run.config, overrides)
+        tasks = evaluation.tasks_of(config.env)
+        robot, _ = run.quantities()
+        torch.manual_seed(seed)
+        self.model, self.replay = TaskInferenceModel(config.model, robot.obs_dim, robot.action_dim), run.replay
+        self.model.normaliser.load_state_dict(normaliser)
+        self.learner = InferenceLearner(
+            self.model,
+            config.inference,
+            tasks,
+            rng=np.random.default_rng(seed),
+            generator=torch.Generator().manual_seed(seed),
+            shift=RandomShift(self.model, config.sac, tasks) if config.inference.shifted else None,
+            fast=config.training.fast,
+        )
+        self.num_tasks = len(tasks)
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """Return the columns after ``steps``."""
+        label, inferred, age = self._components(validation=True)
+        right = self._names(*self._components(validation=False)[:2])[inferred] == label
+        shares = {f"accuracy/{n}": float(right[age == n].mean()) for n in STEPS_AFTER}
+        errors = [self.learner.loss(self.replay, validation=True)[1] for _ in range(8)]
+        return shares | {name: float(np.mean([error[name] for error in errors])) for name in ("state", "reward")}
+
+    def _components(self, *, validation: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return true base task, most likely component, and transitions since the change, ``[B, T]`` each."""
+        rng = np.random.default_rng(0)
+        context = self.replay.sample_sequences(SEQUENCES, SEQUENCE_STEPS, SEGMENT_STEPS, rng, validation=validation)
+        x = self.model.normaliser.transition(context.obs, context.action, context.reward, context.next_obs)
+        weights = self.model.encoder.encode_episodes(x).weights[:, 1:]
+        age = 1 + torch.arange(SEQUENCE_STEPS) - context.segment_start
+        return context.base_task.numpy(), weights.argmax(dim=-1).numpy(), age.numpy()
+
+    def _names(self, label: np.ndarray, inferred: np.ndarray) -> np.ndarray:
+        """Return the base task that each component is most often found for."""
+        counts = np.zeros((self.model.config.num_components, self.num_tasks))
+        np.add.at(counts, (inferred.ravel(), label.ravel()), 1)
+        return counts.argmax(axis=1)
+
+
+def main() -> None:
+    """Learn and measure every variant, and print the rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "inference_parts.csv")
+    arguments = parser.parse_args()
+    run = StoredRun.read(arguments.run)
+    state = load_checkpoint(arguments.run / CHECKPOINT)["model"]
+    prefix = "normaliser."
+    normaliser = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    with arguments.output.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        print(*COLUMNS)
+        for seed in arguments.seeds:
+            for variant in arguments.variants:
+                experiment = Experiment(run, normaliser, VARIANTS[variant], seed)
+                for _ in range(arguments.steps):
+                    experiment.learner.step(experiment.replay)
+                cells = [variant, str(seed), str(arguments.steps)]
+                cells += [f"{value:.4g}" for value in experiment.measure().values()]
+                writer.writerow(cells)
+                file.flush()
+                print(*cells, flush=True)
+
+
+if __name__ == "__main__":
+    main()
