@@ -40,7 +40,7 @@ help:
 	@echo 'make test-jazzy   run the tests of the nodes with ROS 2 Jazzy, in an environment of its own'
 	@echo 'make test-metaworld   run the tests of the environments with Meta-World, in an environment of its own'
 	@echo 'make bench   measure the parts of an epoch against the ceilings of the machine'
-	@echo 'make eight   train the policy of the eight base tasks: a specialist for each, then one for all; hours'
+	@echo 'make eight   train the policy of the eight base tasks: specialists (with -j8 all at once), then one for all; hours'
 	@echo 'make results  write docs/results.md again from the numbers in benchmarks/results'
 	@echo 'make lock    renew requirements.lock with the newest versions'
 	@echo 'make clean   remove the environment and the caches; keep output/'
@@ -70,12 +70,21 @@ bench: $(VENV)/train
 SPECIALISTS := $(patsubst %,output/specialists/%.tigr,velocity_forward velocity_backward goal_forward goal_backward \
                  flip_forward stand_front stand_back jump)
 
-eight: $(VENV)/train $(SPECIALISTS)
-	$(BIN)/tigr train half_cheetah_eight_taught
+# $(call train,ARGUMENTS,FOLDER) goes on with the run in a folder of its own where one was interrupted, else begins it.
+define train
+	checkpoint=$$(ls -t $(2)/*/*/checkpoint.pt 2>/dev/null | head -1); \
+	if [ -n "$$checkpoint" ]; then $(BIN)/tigr train --resume "$$(dirname "$$checkpoint")"; \
+	else $(BIN)/tigr train $(1) --output $(2); fi
+endef
 
+eight: $(VENV)/train $(SPECIALISTS)
+	$(call train,half_cheetah_eight_taught,output/eight)
+
+# One core each: a second one would gain a fifth, another specialist at the same time gains all of it.
+output/specialists/%.tigr: export OMP_NUM_THREADS := 1
 output/specialists/%.tigr: | $(VENV)/train
-	$(BIN)/tigr train half_cheetah_specialist --set env.base_tasks=[$*] --output output/specialists/$*
-	cp "$$(ls -t output/specialists/$*/*/*/best.tigr | head -1)" $@
+	$(call train,half_cheetah_specialist --set env.base_tasks=[$*],output/specialists/$*)
+	report=$$(ls -t output/specialists/$*/*/*/report.html | head -1) && cp "$$(dirname "$$report")/best.tigr" $@
 
 results: $(VENV)/train
 	$(BIN)/python benchmarks/results.py page

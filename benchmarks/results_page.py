@@ -33,9 +33,15 @@ EIGHT = "HalfCheetahEight-v0"  # the task set that has targets; it comes first
 TARGET_RETURN, TARGET_WORST, TARGET_ERROR = -60.0, -120.0, 0.15
 TARGET_ACCURACY = {"20": 0.95, "100": 0.99}
 TARGET_STEPS, TARGET_SHARE = 20, 0.90
-LABELS = {"tigr": "TIGR", "pearl": "PEARL", "told": "told the task (oracle)"}
+LABELS = {
+    "tigr": "TIGR",
+    "make_eight": "TIGR by make eight",  # what the commands of the repository give from the first step on
+    "pearl": "PEARL",
+    "told": "told the task (oracle)",
+}
 ABLATION = "ablation_"
 INFERENCE_PARTS = "inference_parts.csv"
+SPECIALISTS = "specialists"  # a folder beside the runs, with a progress.csv for each base task
 
 HOW = """\
 One deterministic policy (the most likely action, the mean of z) on tasks that training did not see; a task is one
@@ -68,7 +74,7 @@ found for; and the errors of the decoder, as shares of the variances."""
 
 def write_page(results: Path, docs: Path) -> Path:
     """Write docs/results.md and its pictures; return the page. Raises `UserError` for data it cannot use."""
-    sets = {name: TaskSet(name, runs, docs) for name, runs in read_runs(results).items()}
+    sets = {name: TaskSet(name, runs, results / name / SPECIALISTS, docs) for name, runs in read_runs(results).items()}
     first, *others = sorted(sets.values(), key=lambda s: (s.name != EIGHT, s.name))
     parts = ["# Results", *first.parts("##")]
     for other in others:
@@ -85,7 +91,7 @@ def write_page(results: Path, docs: Path) -> Path:
 class TaskSet:
     """All runs on one task set and their part of the page. `main` is the run that most tables are about."""
 
-    def __init__(self, name: str, runs: Sequence[Run], docs: Path) -> None:
+    def __init__(self, name: str, runs: Sequence[Run], specialists: Path, docs: Path) -> None:
         self.name, self.docs = name, docs
         groups: dict[str, list[Run]] = {}
         for run in runs:
@@ -101,6 +107,9 @@ class TaskSet:
         self.main_group = _group(first, groups[first], 0, first)
         self.is_relative = all(reward == "relative" for reward in self.main["base_tasks"].text("reward"))
         self.has_targets = name == EIGHT
+        files = {task: specialists / f"{task}.csv" for task in self.main.base_tasks}
+        wanted = ("env_steps", "sac_steps", "wall_s", "test_return")
+        self.specialists = {task: Table.read(file, wanted) for task, file in files.items() if file.is_file()}
 
     def parts(self, heading: str) -> Iterable[str]:
         """Yield paragraphs, tables and pictures."""
@@ -119,6 +128,8 @@ class TaskSet:
             yield from (f"{heading} After a change of the task", *self._changes())
         if self.main["generalisation"].text("base_task"):
             yield from (f"{heading} Outside the training range", *self._generalisation())
+        if self.specialists:
+            yield from (f"{heading} Specialists", *self._specialists())
         if self.ablations:
             yield from (f"{heading} What each part does", *self._ablations())
         yield from (f"{heading} Cost", self._cost())
@@ -215,7 +226,7 @@ class TaskSet:
         pearl = next((g for g in self.methods if g.label == LABELS["pearl"]), None)
         level, reached = math.nan, {"env_steps": math.nan, "sac_steps": math.nan}
         if pearl is not None and len(points := band(pearl.runs, "env_steps", "test_return")):
-            level = points[-1, 2]
+            level = points[:, 2].max()
             reached = {x: first_reaching(pearl.runs, x, level) for x in reached}
         bands = [(group, band(group.runs, "env_steps", "test_return")) for group in self.methods]
         bands = [(group, points) for group, points in bands if len(points)]
@@ -235,11 +246,11 @@ class TaskSet:
             )
         if not math.isnan(level):
             yield (
-                f"Environment and SAC steps until the test return reaches {short(level)}, PEARL's last one, and how "
+                f"Environment and SAC steps until the test return reaches {short(level)}, PEARL's best one, and how "
                 "many times fewer these are than the steps after which PEARL first reaches it."
             )
         header = ("", "seeds", "env steps", "last test return", f"at {count(common)} env steps")
-        yield table((*header, "env steps to PEARL's last", "", "SAC steps to it", ""), rows)
+        yield table((*header, "env steps to PEARL's best", "", "SAC steps to it", ""), rows)
 
     def _base_tasks(self) -> str:
         run, tasks = self.main, self.main["base_tasks"]
@@ -329,6 +340,22 @@ class TaskSet:
                 rows.append((spoken(name), *cells))
         header = [percent(share) + " beyond" if share else "at the ends" for share in np.unique(beyond)]
         yield table(("return, error", *header), rows)
+
+    def _specialists(self) -> Iterable[str]:
+        yield "Policies that are told their tasks, each of one base task alone, from whom one policy for all learns."
+        figure = results_plots.specialists(self.specialists, self.main.base_tasks)
+        yield self._picture("specialists", "Test return of the specialists", figure)
+        untold, rows, returns = self.main.per_base_task("return"), [], []
+        for name, curve in self.specialists.items():
+            env_steps, sac_steps, wall, value = (
+                float(curve.numbers(column)[-1]) for column in ("env_steps", "sac_steps", "wall_s", "test_return")
+            )
+            returns.append(value)
+            cells = count(env_steps), count(sac_steps), minutes(wall), short(value), short(untold[name])
+            rows.append((spoken(name), *cells))
+        rows.append(("mean", "", "", "", short(float(np.mean(returns))), short(float(np.mean(list(untold.values()))))))
+        label = f"return: {self.main_group.label}, untold"
+        yield table(("base task", "env steps", "SAC steps", "minutes", "return: specialist", label), rows)
 
     def _ablations(self) -> Iterable[str]:
         main = band(self.main_group.runs, "env_steps", "test_return")

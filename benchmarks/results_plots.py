@@ -63,6 +63,22 @@ def curves(groups: Sequence[Group], target: float | None) -> Figure:
     return figure
 
 
+@_styled
+def specialists(progress: Mapping[str, Table], base_tasks: Sequence[str]) -> Figure:
+    """Test return over environment steps, a curve for each base task."""
+    figure = Figure(figsize=(9, 4.4))
+    axes = figure.subplots()
+    for name, table in progress.items():
+        steps, value = table.numbers("env_steps"), table.numbers("test_return")
+        known = ~np.isnan(value)
+        colour = base_task_colour(base_tasks.index(name))
+        axes.plot(steps[known], value[known], color=colour, linewidth=2.0, marker="o", markersize=4, label=spoken(name))
+    axes.set(xlabel="environment steps", ylabel="mean return of the test tasks", xlim=(0, None))
+    axes.xaxis.set_major_formatter(EngFormatter(sep="\N{THIN SPACE}"))
+    figure.legend(loc="outside right center")
+    return figure
+
+
 def _band(axes: Axes, group: Group, column: str) -> None:
     x, low, median, high = band(group.runs, column, "test_return").T
     style: dict[str, Any] = {"color": group.colour, "linestyle": (0, (1, 1)) if group.dashed else "-"}
