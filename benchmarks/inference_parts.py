@@ -37,6 +37,7 @@ VARIANTS = {
     "neither supervision nor anchor": ["inference.supervision_weight=0.0", "inference.anchor_weight=0.0"],
     "no change on the way": ["inference.segment_length=100000"],
     "no shifts": ["inference.shifted=false"],
+    "rewards ten times as large": ["model.reward_gain=10.0"],
 }
 STEPS_AFTER = (1, 2, 5, 10, 20, 50)
 SEQUENCES, SEQUENCE_STEPS, SEGMENT_STEPS = 400, 200, 100  # that are measured

@@ -30,15 +30,24 @@ def test_transition_is_obs_action_reward_next_obs_with_the_statistics_of_obs_for
     assert normaliser.obs(next_obs).tolist() == [3.0, 0.0]
 
 
+def test_rewards_are_read_as_large_as_asked_also_after_loading() -> None:
+    normaliser = Normaliser(2, 1, reward_gain=10.0)
+    normaliser.load_state_dict(filled().state_dict())
+    x = normaliser.transition(
+        torch.tensor([3.0, 5.0]), torch.tensor([0.0]), torch.tensor(2.0), torch.tensor([5.0, 5.0])
+    )
+    assert x.tolist() == [1.0, 0.0, -1.0, 20.0, 3.0, 0.0]
+
+
 @pytest.mark.parametrize("own_next_obs", [False, True])
 def test_what_is_normalised_comes_back_in_its_units(own_next_obs: bool) -> None:
-    normaliser = Normaliser(2, 1, own_next_obs=own_next_obs)
+    normaliser = Normaliser(2, 1, own_next_obs=own_next_obs, reward_gain=3.0)
     rng = np.random.default_rng(0)
     obs, action, reward, next_obs = (torch.from_numpy(rng.normal(3.0, 2.0, (9, n))).float() for n in (2, 1, 1, 2))
     normaliser.update(obs, action, reward.squeeze(1), next_obs)
     x = normaliser.transition(obs, action, reward.squeeze(1), next_obs)
     assert torch.equal(normaliser.action(action), x[:, 2:3])
-    found = normaliser.in_units(x[:, 4:], x[:, 3])
+    found = normaliser.in_units(x[:, 4:], x[:, 3] / 3.0)
     torch.testing.assert_close(found, (next_obs, reward.squeeze(1)))
 
 

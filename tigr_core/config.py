@@ -56,6 +56,7 @@ class ModelConfig(Section):
     num_components: Positive = 8
     latent_dim: Positive = 8
     turning: Annotated[tuple[Count, ...], Field(strict=False)] = ()  # angles in the observation (model.py)
+    reward_gain: Annotated[float, Field(gt=0)] = 1.0  # how much larger than normalised rewards are read (method.md)
     own_next_obs_statistics: bool = False  # to normalise next observations; else those of observations (method.md)
     encoder_width: Annotated[float, Field(gt=0)] = 5.0  # hidden size of the GRU per input of a time step
     decoder_width: Annotated[float, Field(gt=0)] = 5.0  # hidden size of the decoders per input

@@ -270,7 +270,8 @@ class InferenceLearner:
         obs, action, reward, next_obs = x.split(sizes, dim=-1)
         predicted = self.model.decoder(obs, action, latent.unsqueeze(1).expand(*x.shape[:2], -1))
         state_error = (predicted[0] - next_obs).square().mean(dim=-1)
-        reward_error = (predicted[1] - reward.squeeze(-1)).square()
+        # Rewards of standard deviation one, whatever the gain they are read with: larger ones are not learned in time.
+        reward_error = (predicted[1] - reward.squeeze(-1) / self.model.normaliser.reward_gain).square()
         return (state_error * weight).sum(), (reward_error * weight).sum()
 
     def state_dict(self) -> dict[str, Any]:

@@ -16,15 +16,19 @@ class Normaliser(nn.Module):
 
     Next observations share the statistics of observations, or have their own, which come last. Statistics are float64
     and merge exactly (Chan et al. 1979), so that many small updates give the numbers of one large update.
+
+    Args:
+        reward_gain: how much larger rewards are in x_t than normalised.
     """
 
     count: Tensor
     mean: Tensor
     var: Tensor
 
-    def __init__(self, obs_dim: int, action_dim: int, *, own_next_obs: bool = False) -> None:
+    def __init__(self, obs_dim: int, action_dim: int, *, own_next_obs: bool = False, reward_gain: float = 1.0) -> None:
         super().__init__()
         self.obs_dim, self.action_dim, self.own_next_obs = obs_dim, action_dim, own_next_obs
+        self.reward_gain = reward_gain
         dim = self.transition_dim if own_next_obs else obs_dim + action_dim + 1
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))
@@ -61,6 +65,7 @@ class Normaliser(nn.Module):
         std = self.var.sqrt().clamp_min(STD_EPSILON)
         self._shift.copy_(self._of_transition(self.mean))
         self._scale.copy_(1.0 / self._of_transition(std))
+        self._scale[self.obs_dim + self.action_dim] *= self.reward_gain
 
     def _of_transition(self, statistics: Tensor) -> Tensor:
         """Return statistics in the order of x_t."""
@@ -80,10 +85,10 @@ class Normaliser(nn.Module):
         return (action - self._shift[part]) * self._scale[part]
 
     def in_units(self, next_obs: Tensor, reward: Tensor) -> tuple[Tensor, Tensor]:
-        """Return next observation ``[..., D]`` and reward ``[...]`` as they would be before `transition`."""
+        """Return normalised next observation ``[..., D]`` and reward ``[...]``, without the gain, in their units."""
         part = slice(self.obs_dim + self.action_dim, None)
         shift, scale = self._shift[part], self._scale[part]
-        return next_obs / scale[1:] + shift[1:], reward / scale[0] + shift[0]
+        return next_obs / scale[1:] + shift[1:], reward * self.reward_gain / scale[0] + shift[0]
 
     @property
     def transition_dim(self) -> int:
