@@ -5,8 +5,8 @@
 
 Reads the replay data of a finished run, so that all variants learn from the very same episodes, and policy and data
 change nothing. On sequences of its validation episodes, whose task changes on the way, it measures the share of right
-components so many transitions after a change, and the errors of the decoder; rows are added to
-benchmarks/results/inference_parts.csv as they are found.
+components so many transitions after a change, and the errors of the decoder; benchmarks/results/inference_parts.csv is
+written anew, row by row as they are found.
 """
 
 from __future__ import annotations
