@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 from tigr_core import evaluation
 from tigr_core.checkpoint import load_checkpoint
 from tigr_core.config import override_config
+from tigr_core.errors import UserError
 from tigr_core.inference_learner import InferenceLearner
 from tigr_core.model import TaskInferenceModel
 from tigr_core.random_shift import RandomShift
@@ -99,7 +101,10 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "inference_parts.csv")
     arguments = parser.parse_args()
-    run = StoredRun.read(arguments.run)
+    try:
+        run = StoredRun.read(arguments.run)
+    except UserError as error:
+        sys.exit(str(error))
     state = load_checkpoint(arguments.run / CHECKPOINT)["model"]
     prefix = "normaliser."
     normaliser = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
