@@ -24,6 +24,7 @@ from tigr_core.config import Config
 from tigr_core.errors import UserError
 from tigr_core.rollout import Episodes
 from tigr_core.run_log import PROGRESS_FILE, read_progress
+from tigr_core.teachers import teacher_bundles
 
 CONFUSION_STEP = 50
 MIN_CHANGES = 40  # of each kind
@@ -212,8 +213,9 @@ def _facts(measurement: Measurement, progress: dict[str, list[float]] | None, ma
 
 def _teacher_env_steps(config: Config) -> float:
     """Return the environment steps of the bundles that taught, 0 without any, nan where they are not at hand."""
-    files = [Path(path) for path in config.sac.teachers]
-    if not all(file.is_file() for file in files):
+    try:
+        files = teacher_bundles(config.sac.teachers)
+    except UserError:
         return math.nan
     return float(sum(load_bundle(file).info.source.env_steps for file in files))
 

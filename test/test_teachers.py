@@ -24,7 +24,7 @@ from tigr_core.pearl import PearlBatch, PearlView
 from tigr_core.progress import make_progress
 from tigr_core.sac_learner import TransitionBatch
 from tigr_core.task_code import TaskCode
-from tigr_core.teachers import Teachers
+from tigr_core.teachers import Teachers, teacher_bundles
 from tigr_core.trainer import LAST, Trainer
 
 AXES = "tigr/PointRobotAxes-v0"
@@ -72,8 +72,18 @@ def test_bundles_that_cannot_teach_are_refused(tmp_path: Path, specialist: Path)
         Teachers([str(specialist)], tasks, robot, "cpu")
     with pytest.raises(UserError, match=r"other\.tigr moves"):
         Teachers([str(other)], tasks, robot, "cpu")
-    with pytest.raises(UserError, match="no bundle at"):
-        Teachers(["nowhere.tigr"], tasks, robot, "cpu")
+    (tmp_path / "empty").mkdir()
+    for path in ("nowhere.tigr", str(tmp_path / "empty")):
+        with pytest.raises(UserError, match="no bundle at"):
+            Teachers([path], tasks, robot, "cpu")
+
+
+def test_a_folder_names_its_bundles(tmp_path: Path) -> None:
+    for name in ("b.tigr", "a.tigr", "run/checkpoint.tigr", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    single = tmp_path / "run" / "checkpoint.tigr"
+    assert teacher_bundles([str(tmp_path), str(single)]) == [tmp_path / "a.tigr", tmp_path / "b.tigr", single]
 
 
 def imitation_error(folder: Path, weight: float, *overrides: str) -> float:

@@ -106,7 +106,7 @@ class SACConfig(Section):
     shifted: Annotated[tuple[Count, ...], Field(strict=False)] = ()  # positions in observations (random_shift.py)
     shift: Weight = 0.0  # up to so far at random, in m
     unshifted_tasks: Annotated[tuple[str, ...], Field(strict=False)] = ()  # whose rewards depend on these
-    teachers: Annotated[tuple[str, ...], Field(strict=False)] = ()  # bundles whose policies are imitated (teachers.py)
+    teachers: Annotated[tuple[str, ...], Field(strict=False)] = ()  # bundles to imitate, or their folders (teachers.py)
     teacher_weight: Weight = 1.0  # of the squared difference to their actions, beside the values of the critics
     teacher_half_life: Count = 0  # SAC steps over which that weight falls by half; 0: it stays
     pcgrad: PCGradGroups | None = None  # as for inference (pcgrad.py)

@@ -23,6 +23,25 @@ from tigr_core.errors import UserError
 from tigr_core.task_code import TaskCode
 
 
+def teacher_bundles(paths: Sequence[str]) -> list[Path]:
+    """Return the bundles that paths name: files, or folders that hold them (not those within their folders).
+
+    Raises:
+        UserError: there is nothing at a path, or no bundle in a folder.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        bundles = sorted(path.glob("*.tigr")) if path.is_dir() else [path]
+        if not bundles or not bundles[0].is_file():
+            raise UserError(
+                f"no bundle at {path}, where sac.teachers has one",
+                expected="bundles of policies that are told their tasks, or a folder of them",
+                fix="train them first: `make eight` does so for half_cheetah_eight_taught",
+            )
+        found += bundles
+    return found
+
+
 class Teachers:
     """For each base task the first of some bundles that knows it.
 
@@ -31,13 +50,7 @@ class Teachers:
     """
 
     def __init__(self, paths: Sequence[str], tasks: TaskSet, robot: RobotSpec, device: torch.device | str) -> None:
-        if missing := [path for path in paths if not Path(path).is_file()]:
-            raise UserError(
-                f"no bundle at {', '.join(missing)}, where sac.teachers has one",
-                expected="bundles of policies that are told their tasks, from the working directory",
-                fix="train them first: `make eight` does so for half_cheetah_eight_taught",
-            )
-        bundles = [(path, load_bundle(Path(path))) for path in paths]
+        bundles = [(path, load_bundle(path)) for path in teacher_bundles(paths)]
         for path, bundle in bundles:
             if bundle.robot != robot:
                 raise UserError(
@@ -47,13 +60,13 @@ class Teachers:
                 )
         self._of_task = [self._first(bundles, name, device) for name in tasks.names]
 
-    def _first(self, bundles: list[tuple[str, Bundle]], name: str, device: torch.device | str) -> _Teacher:
+    def _first(self, bundles: list[tuple[Path, Bundle]], name: str, device: torch.device | str) -> _Teacher:
         for _, bundle in bundles:
             if name in bundle.info.base_tasks:
                 return _Teacher(bundle, name, device)
         raise UserError(
             f"no bundle in sac.teachers knows {name}",
-            expected=f"one for each base task; there are {', '.join(path for path, _ in bundles)}",
+            expected=f"one for each base task; there are {', '.join(str(path) for path, _ in bundles)}",
             fix="train one that is told its tasks, as config/half_cheetah_specialist.yaml does, and name its bundle",
         )
 
