@@ -79,31 +79,34 @@ def fast_hidden_sequence(encoder: Encoder, device: torch.device) -> Callable[...
     return hidden_sequence
 
 
-def _gates(of_input: Tensor, of_state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _gates(of_input: Tensor, of_state: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return reset, update and candidate of a GRU, and the state's part of the candidate, ``[B, H]`` each."""
     input_reset, input_update, input_new = of_input.float().chunk(3, dim=1)
-    state_reset, state_update, state_new = of_state.float().chunk(3, dim=1)
+    state_reset, state_update, state_new = (of_state.float() + bias).chunk(3, dim=1)
     reset, update = torch.sigmoid(input_reset + state_reset), torch.sigmoid(input_update + state_update)
-    return reset, update, torch.tanh(input_new + reset * state_new), state_new
+    new = 1.0 - 2.0 / (1.0 + torch.exp(2.0 * (input_new + reset * state_new)))  # tanh, which takes twice as long
+    return reset, update, new, state_new
 
 
-def _forward_step(of_input: Tensor, of_state: Tensor, state: Tensor, next_state: Tensor, rounded: Tensor) -> None:
+def _forward_step(
+    of_input: Tensor, of_state: Tensor, bias: Tensor, state: Tensor, next_state: Tensor, rounded: Tensor
+) -> None:
     """Write the next state ``[B, H]``, in float32 and rounded."""
-    _, update, new, _ = _gates(of_input, of_state)
+    _, update, new, _ = _gates(of_input, of_state, bias)
     result = new + update * (state - new)
     next_state.copy_(result)
     rounded.copy_(result)
 
 
 def _backward_step(
-    of_input: Tensor, of_state: Tensor, state: Tensor, outer: Tensor, direct: Tensor, through: Tensor
+    of_input: Tensor, of_state: Tensor, bias: Tensor, state: Tensor, outer: Tensor, direct: Tensor, through: Tensor
 ) -> None:
     """Overwrite both gates' inputs ``[B, 3 H]`` with their gradients, and `direct` with the state's past the gates.
 
     The gradient of the next state is the sum of three: from outside, past the gates and through them.
     """
     gradient = outer + direct + through
-    reset, update, new, state_new = _gates(of_input, of_state)
+    reset, update, new, state_new = _gates(of_input, of_state, bias)
     of_new = gradient * (1.0 - update) * (1.0 - new * new)
     of_update = gradient * (state - new) * update * (1.0 - update)
     of_reset = of_new * state_new * reset * (1.0 - reset)
@@ -122,25 +125,25 @@ class _GRU(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         (steps, batch, _), hidden = x.shape, start.shape[1]
         inputs = x.bfloat16().reshape(steps * batch, -1)
-        weight, bias = weight_hh.bfloat16(), bias_hh.bfloat16()
+        weight = weight_hh.bfloat16()
         of_input = torch.addmm(bias_ih.bfloat16(), inputs, weight_ih.bfloat16().t()).view(steps, batch, 3 * hidden)
         of_state = torch.empty_like(of_input)
         states = start.new_empty(steps + 1, batch, hidden)
         rounded = torch.empty_like(states, dtype=torch.bfloat16)
         states[0], rounded[0] = start, start
         for t in range(steps):
-            torch.addmm(bias, rounded[t], weight.t(), out=of_state[t])
-            step(of_input[t], of_state[t], states[t], states[t + 1], rounded[t + 1])
-        ctx.tensors, ctx.step = (inputs, of_input, of_state, states, rounded, weight), backward_step
+            torch.mm(rounded[t], weight.t(), out=of_state[t])  # `addmm` would first write the bias out row by row
+            step(of_input[t], of_state[t], bias_hh, states[t], states[t + 1], rounded[t + 1])
+        ctx.tensors, ctx.step = (inputs, of_input, of_state, bias_hh, states, rounded, weight), backward_step
         return states
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, of_input, of_state, states, rounded, weight = ctx.tensors
+        inputs, of_input, of_state, bias, states, rounded, weight = ctx.tensors
         del ctx.tensors
         direct, through = torch.zeros_like(states[0]), torch.zeros_like(rounded[0])
         for t in reversed(range(len(of_input))):
-            ctx.step(of_input[t], of_state[t], states[t], outer[t + 1], direct, through)
+            ctx.step(of_input[t], of_state[t], bias, states[t], outer[t + 1], direct, through)
             torch.mm(of_state[t], weight, out=through)
         gradient = outer[0] + direct + through
         of_input, of_state = of_input.flatten(0, 1), of_state.flatten(0, 1)
