@@ -190,6 +190,21 @@ def test_what_is_shipped_is_the_mean_of_the_weights_that_learn(tmp_path: Path) -
     assert all(torch.equal(again[name], shipped[name]) for name in shipped)
 
 
+def test_rates_of_inference_fall_to_a_share_by_the_last_epoch(tmp_path: Path) -> None:
+    names = [
+        "inference.last_rate_share=0.01",
+        "inference.encoder_learning_rate=3e-4",
+        "inference.decoder_learning_rate=1e-3",
+    ]
+
+    def rates(trainer: Trainer) -> list[float]:
+        return [group["lr"] for group in trainer.learners.inference.optimiser.param_groups]
+
+    trainer = run(tmp_path, *names, stop_after=6)  # in the first epoch of two
+    assert rates(trainer) == pytest.approx([3e-5, 1e-4])
+    assert rates(run(tmp_path, *names, resume=True)) == pytest.approx([3e-6, 1e-5])
+
+
 @pytest.mark.parametrize("hard_tasks", ["behind", "worst"])
 def test_hard_tasks_go_to_collection_and_relabelling(tmp_path: Path, hard_tasks: str) -> None:
     names = ["training.hard_task_share=1", f"training.hard_tasks={hard_tasks}", "training.exploration_episodes=3"]

@@ -71,6 +71,7 @@ class InferenceConfig(Section):
     first_epoch_steps: Count = 128  # on the exploration data, before the policy learns anything
     encoder_learning_rate: Rate = 3e-4
     decoder_learning_rate: Rate = 3e-4
+    last_rate_share: Rate = 1.0  # both fall to so much of themselves by the last epoch, by the same factor each
     batch_size: Positive = 4096  # contexts a step
     sequence_length: Positive = 100  # stream: time steps of a spliced sequence
     targets_per_sequence: Positive = 32  # stream: contexts read off a sequence

@@ -77,11 +77,16 @@ class InferenceLearner:
                 self._fast_hidden_sequence = fast_hidden_sequence(model.encoder, device)
                 self.encode_episodes = with_bfloat16(self._encode_episodes, device)
         self._streams: Tensor | None = None  # GRU states at which endless training streams have arrived, [B // 2, H]
-        groups = [
-            {"params": list(model.encoder.parameters()), "lr": config.encoder_learning_rate},
-            {"params": list(model.decoder.parameters()), "lr": config.decoder_learning_rate},
-        ]
-        self.optimiser = torch.optim.Adam(groups, fused=True)
+        self.optimiser = torch.optim.Adam(
+            [{"params": list(network.parameters())} for network in (model.encoder, model.decoder)], fused=True
+        )
+        self.scale_rates(1.0)
+
+    def scale_rates(self, share: float) -> None:
+        """Learn at a share of the configured rates from now on."""
+        rates = self.config.encoder_learning_rate, self.config.decoder_learning_rate
+        for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
+            group["lr"] = share * rate
 
     def step(self, replay: ReplayBuffer) -> dict[str, Tensor]:
         """Do one optimisation step; every `rebalance_every` steps measure validation losses and re-balance."""

@@ -76,6 +76,7 @@ class Learners:
     def infer(self, epoch: int) -> bool:
         """Take the epoch's inference steps."""
         config, learner = self.config.inference, self.inference
+        learner.scale_rates(config.last_rate_share ** (epoch / self.config.training.epochs))
         total = config.first_epoch_steps if epoch == 1 else config.steps_per_epoch
         if self.step == 0:
             learner.early_stopping.begin(learner.steps)
