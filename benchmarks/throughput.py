@@ -11,6 +11,7 @@ as the configuration says, with the encoding of the view that SAC reads, at a re
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import json
 import platform
@@ -31,13 +32,15 @@ from tigr_core import evaluation
 from tigr_core.collector import LocalCollector, Request
 from tigr_core.config import Config, load_config, override_config
 from tigr_core.controller import Controller
-from tigr_core.inference_learner import InferenceLearner
+from tigr_core.learners import Learners
 from tigr_core.model import TaskInferenceModel
+from tigr_core.progress import Progress
 from tigr_core.replay import ReplayBuffer
 from tigr_core.rollout import Episodes
-from tigr_core.sac_learner import SACLearner, TransitionView
+from tigr_core.sac_learner import TransitionView
+from tigr_core.stop import never
 
-REAL_EPOCH_S = 60.0  # longer ones are added up from their parts
+REAL_EPOCH_S = 90.0  # longer ones are added up from their parts
 
 
 @dataclass(frozen=True)
@@ -120,18 +123,27 @@ class Bench:
     """The parts of an epoch of one configuration in one mode, filled with collected data."""
 
     def __init__(self, config: Config, budget_s: float, replay: ReplayBuffer | None = None) -> None:
-        self.config, self.budget_s, fast = config, budget_s, config.training.fast
+        self.config, self.budget_s = config, budget_s
         robot = envs.make_vector(config.env.id).spec_robot
         self.obs_dim, self.action_dim = robot.obs_dim, robot.action_dim
         self.model = TaskInferenceModel(config.model, self.obs_dim, self.action_dim)
         self.rng, self.generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
         self.train_tasks, _ = evaluation.split_tasks(config)
         self.collector = LocalCollector(config.env, num_threads=torch.get_num_threads())
-        learning = {"generator": self.generator, "fast": fast}
-        tasks = evaluation.tasks_of(config.env)
-        self.inference = InferenceLearner(self.model, config.inference, tasks, rng=self.rng, **learning)
-        self.sac = SACLearner(self.model, config.sac, **learning)
         self.replay = replay or self._filled_replay()
+        self.learners = Learners(
+            self.model,
+            config,
+            evaluation.tasks_of(config.env),
+            self.replay,
+            robot,
+            rng=self.rng,
+            generator=self.generator,
+            progress=Progress(io.StringIO()),
+            stop=never,
+            fast=config.training.fast,
+        )
+        self.inference, self.sac = self.learners.inference, self.learners.sac
 
     def _filled_replay(self) -> ReplayBuffer:
         config = self.config
@@ -195,18 +207,12 @@ class Bench:
 
     def epoch(self) -> dict[str, float]:
         """Run an epoch; return the seconds of its parts."""
-        sac, marks = self.config.sac, [time.perf_counter()]
-        self.collect()
-        marks.append(time.perf_counter())
-        for _ in range(self.config.inference.steps_per_epoch):
-            self.inference.step(self.replay)
-        marks.append(time.perf_counter())
-        view = self.view(self.view_episodes)
-        marks.append(time.perf_counter())
-        for _ in range(sac.steps_per_epoch):
-            self.sac.step(view.sample(sac.batch_size, self.generator))
-        marks.append(time.perf_counter())
-        names = ("collection", "inference", "encoding", "SAC")
+        marks = [time.perf_counter()]
+        for part in (self.collect, lambda: self.learners.infer(2), lambda: self.learners.control(2)):
+            part()
+            marks.append(time.perf_counter())
+        beside = self.config.sac.beside_inference
+        names = ("collection", f"inference, and {beside:.0%} of SAC beside it" if beside else "inference", "SAC")
         return {name: end - start for name, (start, end) in zip(names, itertools.pairwise(marks), strict=True)}
 
 

@@ -173,6 +173,23 @@ def test_groups_of_gradients_are_the_same_after_an_interruption(tmp_path: Path) 
     assert same(learned(tmp_path / "parts"), learned(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize("stop_after", [None, 8, 12, 20])  # before, beside and after inference
+def test_control_beside_inference_gives_the_same_numbers_whoever_is_faster(
+    tmp_path: Path, stop_after: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["sac.beside_inference=0.6", "sac.steps_per_epoch=10"]
+    run(tmp_path / "in turns", *names)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # tests have one, and keep it
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    if stop_after is not None:
+        run(tmp_path / "beside", *names, stop_after=stop_after)
+    trainer = run(tmp_path / "beside", *names, resume=stop_after is not None)
+    assert trainer.learners.sac.steps == 20
+    assert same(learned(tmp_path / "beside"), learned(tmp_path / "in turns"))
+    run(tmp_path / "after", "sac.steps_per_epoch=10")
+    assert not same(learned(tmp_path / "beside"), learned(tmp_path / "after"))
+
+
 def test_what_is_shipped_is_the_mean_of_the_weights_that_learn(tmp_path: Path) -> None:
     names = ["training.average_epochs=2", "training.epochs=3"]
     run(tmp_path / "whole", *names)

@@ -13,7 +13,7 @@ import torch
 from tigr_core.errors import UserError
 from tigr_core.files import write_atomically
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -95,6 +95,7 @@ class SACConfig(Section):
     """Soft actor-critic on (observation, latent)."""
 
     steps_per_epoch: Count = 2048
+    beside_inference: Share = 0.0  # of these, taken while inference learns, on latents of before (learners.py)
     batch_size: Positive = 256
     draws_per_transition: Positive = 1  # in an epoch: more, and fewer episodes have to be encoded for it
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99
@@ -185,6 +186,11 @@ class Config(Section):
             wrong.append("training.fast is true; inference.pcgrad and sac.pcgrad need false")
         if self.sac.imagined_share > 0.0 and self.sac.teachers:
             wrong.append("sac.teachers have not seen what is imagined: sac.imagined_share needs 0")
+        if self.sac.beside_inference > 0.0 and (self.sac.imagined_share > 0.0 or self.model.method == "pearl"):
+            wrong.append(
+                "sac.beside_inference needs 0 where SAC reads what inference changes meanwhile: what a decoder "
+                "imagines (sac.imagined_share above 0), or PEARL's encoder"
+            )
         if self.sac.imagined_share > 0.0 and self.model.method == "tigr":
             wrong += self._unfit_for_imagination()
         if self.model.method == "pearl":

@@ -57,8 +57,15 @@ def compiled_gradients(loss_of: Loss, parameters: Sequence[Tensor], device: torc
     if not hasattr(dynamo_config, "trace_autograd_ops"):
         return with_bfloat16(gradients_of(torch.compile(loss_of, fullgraph=True, dynamic=False), parameters), device)
     dynamo_config.trace_autograd_ops = True
-    compiled = torch.compile(gradients_of(loss_of, parameters), fullgraph=True, dynamic=False)
+    compiled = torch.compile(gradients_of(loss_of, parameters), fullgraph=True, dynamic=False, options=_options(device))
     return with_bfloat16(compiled, device)
+
+
+def _options(device: torch.device) -> dict[str, Any] | None:
+    """Return how to compile on a CPU: for any number of threads up to the present one, called without Python's lock."""
+    if device.type != "cpu":
+        return None
+    return {"cpp_wrapper": True, "cpp.threads": torch.get_num_threads(), "cpp.dynamic_threads": True}
 
 
 def fast_hidden_sequence(encoder: Encoder, device: torch.device) -> Callable[..., Tensor]:
@@ -69,7 +76,9 @@ def fast_hidden_sequence(encoder: Encoder, device: torch.device) -> Callable[...
     """
     if device.type != "cpu":
         return with_bfloat16(encoder.hidden_sequence, device)
-    forward_step, backward_step = torch.compile(_forward_step), torch.compile(_backward_step)
+    options = _options(device)
+    forward_step = torch.compile(_forward_step, options=options)
+    backward_step = torch.compile(_backward_step, options=options)
 
     def hidden_sequence(x: Tensor, start: Tensor) -> Tensor:
         parameters = encoder.gru.parameters()

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is learned in an epoch: task inference from the replay data, then control on what is inferred by then."""
+"""What is learned in an epoch: task inference from the replay data, then control on what is inferred by then.
+
+With `sac.beside_inference`, that share of the epoch's SAC steps is taken while inference learns, by a thread of its own
+with half of the cores: small networks gain less than twice from two. Control then reads what was inferred before the
+epoch's inference steps. Neither waits for the other's numbers, so that these depend on no one's speed.
+"""
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from envs.spec import RobotSpec
 from envs.tasks import TaskSet
@@ -51,10 +58,11 @@ class Learners:
         self.model, self.config, self.tasks, self.replay = model, config, tasks, replay
         self.rng, self.generator, self.progress, self.stop = rng, generator, progress, stop
         self.device = model.normaliser.mean.device
+        self.control_generator = torch.Generator(self.device).manual_seed(config.seed + 1)
         if config.model.method == "pearl":
-            self.sac: SACLearner = PearlLearner(model, config.sac, generator=generator)
+            self.sac: SACLearner = PearlLearner(model, config.sac, generator=self.control_generator)
         else:
-            self.sac = SACLearner(model, config.sac, generator=generator, fast=fast)
+            self.sac = SACLearner(model, config.sac, generator=self.control_generator, fast=fast)
         self.inference = InferenceLearner(
             model,
             config.inference,
@@ -69,42 +77,95 @@ class Learners:
             self.task_code = TaskCode(tasks, config.model.latent_dim, self.device)
         self.teachers = Teachers(config.sac.teachers, tasks, robot, self.device) if config.sac.teachers else None
         self.means = MetricMeans()
-        self.step = 0  # of the phase
+        self.inferred = self.controlled = 0  # steps of the epoch
         self.view: View | None = None
         self.view_episodes: Tensor | None = None
+        self.view_encoder: dict[str, Tensor] | None = None  # that it is encoded with, where that learns meanwhile
+        self.beside_s = 0.0  # of the epoch's inference phase, for SAC
 
     def infer(self, epoch: int) -> bool:
-        """Take the epoch's inference steps."""
+        """Take the epoch's inference steps, and beside them a share of SAC's."""
+        beside = round(self.config.sac.beside_inference * self.config.sac.steps_per_epoch)
+        done = self._infer_and_control(epoch, beside) if beside else self._infer(epoch)
+        if done:
+            self.inferred = 0
+        return done
+
+    def control(self, epoch: int) -> bool:
+        """Take the epoch's SAC steps, or what is left of them."""
+        done = self._control(epoch, self.config.sac.steps_per_epoch)
+        if done:
+            self.controlled, self.view, self.view_episodes, self.view_encoder = 0, None, None, None
+        return done
+
+    def _infer_and_control(self, epoch: int, beside: int) -> bool:
+        self._open_view(epoch)
+        threads = torch.get_num_threads()
+
+        def control() -> bool:
+            torch.set_num_threads(max(1, threads // 2))
+            started = time.perf_counter()
+            done = self._control(epoch, beside)
+            self.beside_s += time.perf_counter() - started
+            return done
+
+        if threads == 1:
+            return control() and self._infer(epoch)
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="sac") as pool:
+                controlled = pool.submit(control)
+                torch.set_num_threads(threads - threads // 2)
+                inferred = self._infer(epoch)
+            return controlled.result() and inferred
+        finally:
+            torch.set_num_threads(threads)
+
+    def _infer(self, epoch: int) -> bool:
         config, learner = self.config.inference, self.inference
         learner.scale_rates(config.last_rate_share ** (epoch / self.config.training.epochs))
         total = config.first_epoch_steps if epoch == 1 else config.steps_per_epoch
-        if self.step == 0:
+        if self.inferred == 0:
             learner.early_stopping.begin(learner.steps)
-        while self.step < total and not learner.early_stopping.reached:
+        while self.inferred < total and not learner.early_stopping.reached:
             self.means.add("inference", learner.step(self.replay))
-            self.step += 1
-            self.progress.phase("inference", self.step, total)
+            self.inferred += 1
+            self.progress.phase("inference", self.inferred, total)
             if self.stop():
                 return False
-        self.step = 0
         return True
 
-    def control(self, epoch: int) -> bool:
-        """Encode a view of the replay data and take the epoch's SAC steps on it."""
+    def _control(self, epoch: int, end: int) -> bool:
+        """Take SAC steps of the epoch up to number `end`."""
         config = self.config.sac
-        if self.step == 0 or self.view_episodes is None:
-            self.view_episodes = self._draw_view()
-        if self.view is None:
-            self.view = self._make_view(self.view_episodes, epoch)
-        while self.step < config.steps_per_epoch:
-            batch = self.view.sample(config.batch_size, self.generator)
+        self._open_view(epoch)
+        assert self.view is not None
+        while self.controlled < end:
+            batch = self.view.sample(config.batch_size, self.control_generator)
             self.means.add("sac", self.sac.step(batch))  # type: ignore[arg-type]  # the view is the learner's own
-            self.step += 1
-            self.progress.phase("sac", self.step, config.steps_per_epoch)
+            self.controlled += 1
+            if end == config.steps_per_epoch:
+                self.progress.phase("sac", self.controlled, end)
             if self.stop():
                 return False
-        self.step, self.view = 0, None
         return True
+
+    def _open_view(self, epoch: int) -> None:
+        """Encode the replay data that the epoch's SAC steps read, unless that is done."""
+        if self.view is not None:
+            return
+        if self.view_episodes is None:
+            episodes = self._draw_view()
+            self.view = self._make_view(episodes, epoch)
+            self.view_episodes = episodes
+            if self.config.sac.beside_inference > 0.0:
+                self.view_encoder = _copied(self.model.encoder)
+        else:  # resumed
+            now = _copied(self.model.encoder)
+            try:
+                self.model.encoder.load_state_dict(self.view_encoder or now)
+                self.view = self._make_view(self.view_episodes, epoch)
+            finally:
+                self.model.encoder.load_state_dict(now)
 
     def _draw_view(self) -> Tensor:
         """Choose this epoch's replay episodes: as many as its draws need, so that none is encoded in vain."""
@@ -116,7 +177,7 @@ class Learners:
 
     def _make_view(self, episodes: Tensor, epoch: int) -> View:
         config = self.config
-        begun = self.sac.steps - self.step  # of this epoch
+        begun = self.sac.steps - self.controlled  # of this epoch
         warmup = config.sac.control_cost_warmup
         refund = ControlRefund(self.tasks, 1.0 - min(1.0, begun / warmup) ** 2 if warmup else 0.0, self.device)
         if config.model.method == "pearl":
@@ -146,8 +207,11 @@ class Learners:
             "inference": self.inference.state_dict(),
             "sac": self.sac.state_dict(),
             "means": self.means.state_dict(),
-            "step": self.step,
+            "inferred": self.inferred,
+            "controlled": self.controlled,
             "view_episodes": self.view_episodes,
+            "view_encoder": self.view_encoder,
+            "control_generator": self.control_generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -155,5 +219,12 @@ class Learners:
         self.inference.load_state_dict(state["inference"])
         self.sac.load_state_dict(state["sac"])
         self.means.load_state_dict(state["means"])
-        self.step, view = state["step"], state["view_episodes"]
+        self.inferred, self.controlled = state["inferred"], state["controlled"]
+        view = state["view_episodes"]
         self.view_episodes = None if view is None else view.to(self.device)
+        self.view_encoder = state["view_encoder"]
+        self.control_generator.set_state(state["control_generator"])
+
+
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}

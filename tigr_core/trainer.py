@@ -5,6 +5,8 @@
        ┌─────────────────────────────┘
        └─► collect ─► inference ─► sac ─► evaluate ─► log, checkpoint ─► collect ...
 
+With `sac.beside_inference`, a share of SAC's steps is taken in the phase `inference` (`learners.py`).
+
 A run can be stopped after any optimisation step; a checkpoint holds the phase and the step within it, so that the
 resumed run gives the numbers of one that was never interrupted (same machine, same number of threads). Whoever stops
 it to save or to pause calls `Trainer.run` again.
@@ -268,7 +270,10 @@ class Trainer:
         self.model.normaliser.update(*(torch.from_numpy(part)[valid] for part in parts))
 
     def _inference(self) -> bool:
-        return self.learners.infer(self.epoch)
+        done = self.learners.infer(self.epoch)
+        self.row["time/sac_s"] = self.row.get("time/sac_s", 0.0) + self.learners.beside_s
+        self.learners.beside_s = 0.0
+        return done
 
     def _sac(self) -> bool:
         done = self.learners.control(self.epoch)
