@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ class Learners:
             return control() and self._infer(epoch)
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="sac") as pool:
-                controlled = pool.submit(control)
+                controlled = pool.submit(copy_context().run, control)  # settings of the compiler are of a context
                 torch.set_num_threads(threads - threads // 2)
                 inferred = self._infer(epoch)
             return controlled.result() and inferred
