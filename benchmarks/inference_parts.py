@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +41,8 @@ VARIANTS = {
     "neither supervision nor anchor": ["inference.supervision_weight=0.0", "inference.anchor_weight=0.0"],
     "no change on the way": ["inference.segment_length=100000"],
     "no shifts": ["inference.shifted=false"],
-    "rewards ten times as large": ["model.reward_gain=10.0"],
+    "rewards no larger than normalised": ["model.reward_gain=1.0"],
+    "learning rates of 1e-3": ["inference.encoder_learning_rate=1e-3", "inference.decoder_learning_rate=1e-3"],
 }
 STEPS_AFTER = (1, 2, 5, 10, 20, 50)
 SEQUENCES, SEQUENCE_STEPS, SEGMENT_STEPS = 400, 200, 100  # that are measured
@@ -72,7 +75,8 @@ class Experiment:
         """Return the columns after ``steps``."""
         label, inferred, age = self._components(validation=True)
         right = self._names(*self._components(validation=False)[:2])[inferred] == label
-        shares = {f"accuracy/{n}": float(right[age == n].mean()) for n in STEPS_AFTER}
+        seen = {n: right[age == n] for n in STEPS_AFTER}  # none where episodes are shorter
+        shares = {f"accuracy/{n}": float(among.mean()) if among.size else math.nan for n, among in seen.items()}
         errors = [self.learner.loss(self.replay, validation=True)[1] for _ in range(8)]
         return shares | {name: float(np.mean([error[name] for error in errors])) for name in ("state", "reward")}
 
@@ -92,7 +96,7 @@ class Experiment:
         return counts.argmax(axis=1)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Learn and measure every variant, and print the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
@@ -100,24 +104,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "inference_parts.csv")
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
-        run = StoredRun.read(arguments.run)
+        run = StoredRun.read(options.run)
     except UserError as error:
         sys.exit(str(error))
-    state = load_checkpoint(arguments.run / CHECKPOINT)["model"]
+    state = load_checkpoint(options.run / CHECKPOINT)["model"]
     prefix = "normaliser."
     normaliser = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    with arguments.output.open("w", newline="") as file:
+    with options.output.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         print(*COLUMNS)
-        for seed in arguments.seeds:
-            for variant in arguments.variants:
+        for seed in options.seeds:
+            for variant in options.variants:
                 experiment = Experiment(run, normaliser, VARIANTS[variant], seed)
-                for _ in range(arguments.steps):
+                for _ in range(options.steps):
                     experiment.learner.step(experiment.replay)
-                cells = [variant, str(seed), str(arguments.steps)]
+                cells = [variant, str(seed), str(options.steps)]
                 cells += [f"{value:.4g}" for value in experiment.measure().values()]
                 writer.writerow(cells)
                 file.flush()

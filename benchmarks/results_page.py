@@ -21,6 +21,7 @@ from results_numbers import (
     value_at,
     worst_base_task,
 )
+from results_parts import inference_parts, specialists_table
 from results_plots import Group
 from results_text import DASH, count, error_text, minutes, percent, short, table, times
 
@@ -40,7 +41,6 @@ LABELS = {
     "told": "told the task (oracle)",
 }
 ABLATION = "ablation_"
-INFERENCE_PARTS = "inference_parts.csv"
 SPECIALISTS = "specialists"  # a folder beside the runs, with a progress.csv for each base task
 
 HOW = """\
@@ -65,12 +65,6 @@ whose mean reward is at most 0.1 (or 10 %) below that of undisturbed episodes of
 base task whose reward does not get better than three quarters of that for doing nothing is never followed. The way to
 a far goal counts, too, and a task like the one before is followed at once."""
 
-PARTS = """\
-Encoders and decoders that begin anew and learn from the same stored episodes of one run, each without one part
-(`benchmarks/inference_parts.py`). On sequences of its validation episodes, whose task changes on the way: the share of
-right components so many transitions after a change, each component standing for the base task that it is most often
-found for; and the errors of the decoder, as shares of the variances."""
-
 
 def write_page(results: Path, docs: Path) -> Path:
     """Write docs/results.md and its pictures; return the page. Raises `UserError` for data it cannot use."""
@@ -79,8 +73,7 @@ def write_page(results: Path, docs: Path) -> Path:
     parts = ["# Results", *first.parts("##")]
     for other in others:
         parts += [f"## {other.name}", *other.parts("###")]
-    if (file := results / INFERENCE_PARTS).is_file():
-        parts += ["## What each part of inference does", PARTS, _inference_parts(Table.read(file, ("variant", "seed")))]
+    parts += inference_parts(results)
     parts += ["## How this was measured", HOW]
     page = docs / "results.md"
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -345,17 +338,7 @@ class TaskSet:
         yield "Policies that are told their tasks, each of one base task alone, from whom one policy for all learns."
         figure = results_plots.specialists(self.specialists, self.main.base_tasks)
         yield self._picture("specialists", "Test return of the specialists", figure)
-        untold, rows, returns = self.main.per_base_task("return"), [], []
-        for name, curve in self.specialists.items():
-            env_steps, sac_steps, wall, value = (
-                float(curve.numbers(column)[-1]) for column in ("env_steps", "sac_steps", "wall_s", "test_return")
-            )
-            returns.append(value)
-            cells = count(env_steps), count(sac_steps), minutes(wall), short(value), short(untold[name])
-            rows.append((spoken(name), *cells))
-        rows.append(("mean", "", "", "", short(float(np.mean(returns))), short(float(np.mean(list(untold.values()))))))
-        label = f"return: {self.main_group.label}, untold"
-        yield table(("base task", "env steps", "SAC steps", "minutes", "return: specialist", label), rows)
+        yield specialists_table(self.specialists, self.main, self.main_group.label)
 
     def _ablations(self) -> Iterable[str]:
         main = band(self.main_group.runs, "env_steps", "test_return")
@@ -401,19 +384,6 @@ class TaskSet:
                 rows.append((*cells, minutes(wall), facts["machine"]))
         header = ("run", "configuration", "bundle: env steps", "inference steps", "SAC steps")
         return table((*header, "run: epochs", "env steps", "minutes", "machine"), rows)
-
-
-def _inference_parts(stored: Table) -> str:
-    """Write the means over seeds."""
-    variant = np.array(stored.text("variant"))
-    shares = [name for name in stored.columns if name.startswith("accuracy/")]
-    rows = []
-    for name in dict.fromkeys(stored.text("variant")):
-        mine = variant == name
-        cells = [percent(float(stored.numbers(column)[mine].mean())) for column in (*shares, "state", "reward")]
-        rows.append((name, str(mine.sum()), count(stored.numbers("steps")[mine][0]), *cells))
-    after = [f"{name.removeprefix('accuracy/')} after" for name in shares]
-    return table(("", "seeds", "inference steps", *after, "error of state", "of reward"), rows)
 
 
 def _group(name: str, runs: Sequence[Run], place: int, main: str) -> Group:

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
+import io
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,8 +17,11 @@ import numpy as np
 import pytest
 from bundles import tiny_bundle
 
+from tigr_core.collector import LocalCollector
 from tigr_core.config import load_config
+from tigr_core.progress import make_progress
 from tigr_core.run_log import RunLog
+from tigr_core.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 ALWAYS = ("run", "settings", "base_tasks", "tests", "generalisation")
@@ -169,6 +175,28 @@ def test_parts_of_inference_are_means_over_seeds(results: Command, store: Callab
     page = (tmp_path / "docs" / "results.md").read_text()
     assert row(page, "all", "2") == ["70", "60 %", "20 %", "20 %"]
     assert row(page, "none", "1") == ["70", "0 %", "100 %", "100 %"]
+
+
+def test_encoders_learn_anew_from_the_episodes_of_a_run(load: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    sizes = ["training.epochs=1", "inference.first_epoch_steps=0", "sac.steps_per_epoch=0"]
+    config = load_config("point_robot", [*sizes, "training.exploration_episodes=5"])
+    with closing(LocalCollector(config.env, num_threads=1)) as collector:
+        Trainer(config, tmp_path / "run", collector=collector, progress=make_progress(io.StringIO())).run()
+    learn = load("inference_parts").main
+    found = []
+    for name, steps in (("none", 0), ("some", 200)):
+        table = tmp_path / f"{name}.csv"
+        variants = ["--variants", "all parts", "no separation"]
+        learn([str(tmp_path / "run"), "--steps", str(steps), *variants, "--output", str(table)])
+        with table.open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["variant"] for row in rows] == ["all parts", "no separation"]
+        found.append([float(row["accuracy/10"]) for row in rows])
+    none, some = found
+    assert none[0] == none[1] and some[0] != some[1]
+    assert some[0] > none[0] + 0.3
+    with pytest.raises(SystemExit, match="no checkpoint at"):
+        learn([str(tmp_path / "nowhere")])
 
 
 def test_the_page_is_the_same_when_it_is_built_again(

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the results page says of parts of a training: of specialists, and of what makes up the learning of inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from results_data import Run, Table
+from results_text import count, minutes, percent, short, table
+
+from tigr_core.plots import spoken
+
+INFERENCE_PARTS = "inference_parts.csv"
+
+PARTS = """\
+Encoders and decoders that begin anew and learn from the same stored episodes of one run, each without one part
+(`benchmarks/inference_parts.py`). On sequences of its validation episodes, whose task changes on the way: the share of
+right components so many transitions after a change, each component standing for the base task that it is most often
+found for; and the errors of the decoder, as shares of the variances."""
+
+
+def specialists_table(curves: Mapping[str, Table], main: Run, label: str) -> str:
+    """Compare the specialists, by base task, with the run of one policy for all, told nothing."""
+    untold, rows, returns = main.per_base_task("return"), [], []
+    for name, curve in curves.items():
+        env_steps, sac_steps, wall, value = (
+            float(curve.numbers(column)[-1]) for column in ("env_steps", "sac_steps", "wall_s", "test_return")
+        )
+        returns.append(value)
+        cells = count(env_steps), count(sac_steps), minutes(wall), short(value), short(untold[name])
+        rows.append((spoken(name), *cells))
+    rows.append(("mean", "", "", "", short(float(np.mean(returns))), short(float(np.mean(list(untold.values()))))))
+    header = ("base task", "env steps", "SAC steps", "minutes", "return: specialist", f"return: {label}, untold")
+    return table(header, rows)
+
+
+def inference_parts(results: Path) -> list[str]:
+    """Return the section on what each part of inference does: means over seeds; nothing where none was measured."""
+    file = results / INFERENCE_PARTS
+    if not file.is_file():
+        return []
+    stored = Table.read(file, ("variant", "seed"))
+    variant = np.array(stored.text("variant"))
+    shares = [name for name in stored.columns if name.startswith("accuracy/")]
+    rows = []
+    for name in dict.fromkeys(stored.text("variant")):
+        mine = variant == name
+        cells = [percent(float(stored.numbers(column)[mine].mean())) for column in (*shares, "state", "reward")]
+        rows.append((name, str(mine.sum()), count(stored.numbers("steps")[mine][0]), *cells))
+    after = [f"{name.removeprefix('accuracy/')} after" for name in shares]
+    shown = table(("", "seeds", "inference steps", *after, "error of state", "of reward"), rows)
+    return ["## What each part of inference does", PARTS, shown]
