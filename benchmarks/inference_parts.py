@@ -42,6 +42,7 @@ VARIANTS = {
     "no change on the way": ["inference.segment_length=100000"],
     "no shifts": ["inference.shifted=false"],
     "rewards no larger than normalised": ["model.reward_gain=1.0"],
+    "twice the sequences, half the contexts of each": ["inference.targets_per_sequence=16"],
     "learning rates of 1e-3": ["inference.encoder_learning_rate=1e-3", "inference.decoder_learning_rate=1e-3"],
 }
 STEPS_AFTER = (1, 2, 5, 10, 20, 50)
