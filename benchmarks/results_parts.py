@@ -16,9 +16,10 @@ INFERENCE_PARTS = "inference_parts.csv"
 
 PARTS = """\
 Encoders and decoders that begin anew and learn from the same stored episodes of one run, each without one part
-(`benchmarks/inference_parts.py`; the run of seed 0 at higher rates in [the method](method.md)). On sequences of its validation episodes, whose task changes on the way: the share of
-right components so many transitions after a change, each component standing for the base task that it is most often
-found for; and the errors of the decoder, as shares of the variances."""
+(`benchmarks/inference_parts.py`; the run of seed 0 at higher rates in [the method](method.md)). On sequences of its
+validation episodes, whose task changes on the way: the share of right components so many transitions after a change,
+each component standing for the base task that it is most often found for; and the errors of the decoder, as shares of
+the variances."""
 
 
 def specialists_table(curves: Mapping[str, Table], main: Run, label: str) -> str:
