@@ -81,7 +81,7 @@ class Learners:
         self.inferred = self.controlled = 0  # steps of the epoch
         self.view: View | None = None
         self.view_episodes: Tensor | None = None
-        self.view_encoder: dict[str, Tensor] | None = None  # that it is encoded with, where that learns meanwhile
+        self.view_encoder: dict[str, Tensor] | None = None  # that it is encoded with; it may learn meanwhile
         self.beside_s = 0.0  # of the epoch's inference phase, for SAC
 
     def infer(self, epoch: int) -> bool:
@@ -157,13 +157,12 @@ class Learners:
         if self.view_episodes is None:
             episodes = self._draw_view()
             self.view = self._make_view(episodes, epoch)
-            self.view_episodes = episodes
-            if self.config.sac.beside_inference > 0.0:
-                self.view_encoder = _copied(self.model.encoder)
+            self.view_episodes, self.view_encoder = episodes, _copied(self.model.encoder)
         else:  # resumed
             now = _copied(self.model.encoder)
+            assert self.view_encoder is not None
             try:
-                self.model.encoder.load_state_dict(self.view_encoder or now)
+                self.model.encoder.load_state_dict(self.view_encoder)
                 self.view = self._make_view(self.view_episodes, epoch)
             finally:
                 self.model.encoder.load_state_dict(now)
