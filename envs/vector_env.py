@@ -81,6 +81,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._rngs: list[np.random.Generator] = []
+        self._changes: dict[int, tuple[int, Task]] = {}  # member -> step after which it gets another task, and that
         self._steps = np.zeros(num_envs, dtype=np.int64)
         self._state: np.ndarray | None = None
 
@@ -135,20 +136,23 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             seed: one per member; an integer s stands for s, s + 1, ...; None leaves a generator as it is.
             options: ``{"tasks": [...]}``, one per member: a Task, ``(name, parameter)``, ``{"base_task": ...,
                 "parameter": ...}``, or None to draw it. Without the option every task is drawn.
+                ``{"changes": [...]}``, one per member: ``(steps, task)`` to give it that task after so many steps of
+                this episode, or None. The step at which a change falls due is rewarded under the old task.
 
         Returns:
             obs [N, D] and `info`.
 
         Raises:
-            ValueError: unknown option, wrong number of seeds or tasks, or a task the task set refuses.
+            ValueError: unknown option, wrong number of seeds, tasks or changes, or a task the task set refuses.
         """
-        tasks = self._parse_options(options)
+        tasks, changes = self._parse_options(options)
         self._seed(seed)
         # The state is drawn first: it is the same whether a task is given or drawn.
         self._state = np.stack([self._robot.initial_state(rng) for rng in self._rngs])
         for index, (task, rng) in enumerate(zip(tasks, self._rngs, strict=True)):
             self._batch.assign(index, task or self.task_set.sample(rng))
         self._state = self._for_tasks(self._state, range(self.num_envs))
+        self._changes = changes
         self._steps[:] = 0
         self._quantities = self._robot.quantities(self._state, self._state)
         tracking = self._batch.track(self.quantities)
@@ -181,7 +185,9 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if self._task_change is not None:
             due = self._task_change.due(self._steps, previous_quantities, self._quantities)
             self._change_tasks(np.flatnonzero(due))
-            info["next_base_task"] = self._batch.label.copy()
+        for index in [member for member, (steps, _) in self._changes.items() if steps == self._steps[member]]:
+            self.set_task(index, self._changes.pop(index)[1])
+        info["next_base_task"] = self._batch.label.copy()
         truncated = self._steps >= self.episode_steps
         terminated = self._robot.terminated(state)
         # A change of the task may have arranged the world anew, and that is what is seen.
@@ -237,14 +243,25 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             rng if value is None else seeding.np_random(int(value))[0] for rng, value in zip(rngs, seeds, strict=True)
         ]
 
-    def _parse_options(self, options: dict[str, Any] | None) -> list[Task | None]:
+    def _parse_options(self, options: dict[str, Any] | None) -> tuple[list[Task | None], dict[int, tuple[int, Task]]]:
         options = options or {}
-        if unknown := set(options) - {"tasks"}:
-            raise ValueError(f"found reset option(s) {sorted(unknown)}, expected 'tasks' only")
-        tasks = options.get("tasks") or [None] * self.num_envs
-        if len(tasks) != self.num_envs:
-            raise ValueError(f"found {len(tasks)} tasks, expected one for each of {self.num_envs} members")
-        return [None if task is None else self.task_set.parse(task) for task in tasks]
+        if unknown := set(options) - {"tasks", "changes"}:
+            raise ValueError(f"found reset option(s) {sorted(unknown)}, expected 'tasks' and 'changes' only")
+        tasks, changes = ([*(options.get(name) or [None] * self.num_envs)] for name in ("tasks", "changes"))
+        for name, given in (("tasks", tasks), ("changes", changes)):
+            if len(given) != self.num_envs:
+                raise ValueError(f"found {len(given)} {name}, expected one for each of {self.num_envs} members")
+        for change in changes:
+            if change is not None and (
+                len(change) != 2 or not isinstance(change[0], (int, np.integer)) or change[0] < 1
+            ):
+                raise ValueError(
+                    f"found the change {change!r}, expected (steps, task) with a step of at least 1, or None"
+                )
+        return (
+            [None if task is None else self.task_set.parse(task) for task in tasks],
+            {i: (int(c[0]), self.task_set.parse(c[1])) for i, c in enumerate(changes) if c is not None},
+        )
 
     def _checked(self, values: np.ndarray, kind: str) -> np.ndarray:
         """Return `values` [N, A] as contiguous float64, checked for shape and finiteness."""

@@ -103,7 +103,8 @@ def test_what_is_given_up_is_collected_anew_when_asked_for_again() -> None:
 
 def test_a_checkpoint_holds_request_and_weights(tmp_path: Path) -> None:
     model, collector = tiny_model(latent_dim=4), LocalCollector(ENV, num_threads=1)
-    before = Ahead(collector, model, request(noise_seed=3, told_share=0.4), epoch=5)
+    changes = [None, None, (3, TASKS.task("goal_up", 0.5)), None, None]
+    before = Ahead(collector, model, request(noise_seed=3, told_share=0.4, changes=changes), epoch=5)
     save_checkpoint(tmp_path / "ahead", before.state_dict())
     with torch.no_grad():
         next(model.actor.parameters()).add_(1.0)  # learned in the meantime

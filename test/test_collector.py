@@ -155,8 +155,11 @@ def test_mistake_found_in_one_thread_ends_the_others() -> None:
 
 
 def test_request_is_split_into_nearly_equal_contiguous_shares() -> None:
-    wanted = request(5, noise_seed=100)
+    wanted = request(
+        5, noise_seed=100, changes=[(3, TASKS.task("goal_up", 0.5)), None, None, None, (1, TASKS.task("goal_up", 1.0))]
+    )
     shares = split_request(wanted, 2)
+    assert [*shares[0].changes, *shares[1].changes] == wanted.changes
     assert [list(s.seeds) for s in shares] == [[10, 11], [12, 13, 14]]
     assert [s.noise_seed for s in shares] == [100, 101]
     assert [*shares[0].tasks, *shares[1].tasks] == wanted.tasks

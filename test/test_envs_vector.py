@@ -121,6 +121,9 @@ def test_the_initial_state_does_not_depend_on_who_chose_the_task() -> None:
         ({"options": {"tasks": [("jump", 2.0)]}}, "1 tasks, expected one for each of 2"),
         ({"options": {"tasks": [("jump", 2.0), ("jmup", 2.0)]}}, "did you mean 'jump'"),
         ({"options": {"task": ("jump", 2.0)}}, r"\['task'\], expected 'tasks'"),
+        ({"options": {"changes": [None]}}, "1 changes, expected one for each of 2"),
+        ({"options": {"changes": [None, (0, ("jump", 2.0))]}}, "expected .steps, task. with a step of at least 1"),
+        ({"options": {"changes": [None, (5, ("jmup", 2.0))]}}, "did you mean 'jump'"),
         ({"seed": [1, 2, 3]}, "3 seeds, expected one for each of 2"),
     ],
 )
@@ -202,6 +205,26 @@ def test_task_changes_by_time(env_id: str) -> None:
     for _ in range(9):
         again.step(still)
     assert again.tasks == env.tasks  # drawn by the members' own generators
+
+
+@of_every_robot
+def test_tasks_change_when_and_to_what_was_asked_for(env_id: str) -> None:
+    first, second = mixed_tasks(task_set(env_id))[:2]
+    env = make_vector(env_id, 3)
+    still = np.zeros((3, env.spec_robot.action_dim))
+    env.reset(seed=0, options={"tasks": [first] * 3, "changes": [(2, second), None, (1, second)]})
+    labels = [env.step(still)[-1] for _ in range(3)]
+    assert [info["base_task"].tolist() for info in labels] == [
+        [first.index] * 3,
+        [first.index, first.index, second.index],
+        [second.index, first.index, second.index],
+    ]
+    assert labels[0]["next_base_task"].tolist() == labels[1]["base_task"].tolist()
+    assert env.tasks == [second, first, second]
+    env.reset(seed=0, options={"tasks": [first] * 3})
+    for _ in range(3):
+        env.step(still)
+    assert env.tasks == [first] * 3  # changes are of one episode
 
 
 @of_every_robot

@@ -39,6 +39,15 @@ def test_rewards_are_read_as_large_as_asked_also_after_loading() -> None:
     assert x.tolist() == [1.0, 0.0, -1.0, 20.0, 3.0, 0.0]
 
 
+def test_rewards_below_the_floor_count_as_the_floor_in_statistics_and_transitions() -> None:
+    normaliser = Normaliser(1, 1, reward_floor=-4.0)
+    nothing = torch.zeros(2, 1)
+    normaliser.update(nothing, nothing, torch.tensor([-60.0, 0.0]))
+    assert (normaliser.mean[2], normaliser.var[2]) == (-2.0, 4.0)
+    rewards = normaliser.transition(nothing, nothing, torch.tensor([-30.0, 2.0]), nothing)[:, 2]
+    assert rewards.tolist() == [-1.0, 2.0]  # (-4 + 2) / 2, (2 + 2) / 2
+
+
 @pytest.mark.parametrize("own_next_obs", [False, True])
 def test_what_is_normalised_comes_back_in_its_units(own_next_obs: bool) -> None:
     normaliser = Normaliser(2, 1, own_next_obs=own_next_obs, reward_gain=3.0)

@@ -147,11 +147,12 @@ def test_view_aligns_transitions_with_their_latents(monkeypatch: pytest.MonkeyPa
     model, replay = tiny_model(1, 1, latent_dim=1, num_components=1), ReplayBuffer(100, 6)
     replay.add(numbered_episodes([6, 6, 2, 4], steps=6), np.random.default_rng(0))
     monkeypatch.setattr(model.encoder, "encode_episodes", encode)
+    model.normaliser.reward_floor = 2.0
     drawn = TransitionView(model, replay, torch.tensor([3, 0, 2]), chunk=2).sample(3000, generator())
     number = drawn.obs.squeeze(1)
     assert set(number.long().tolist()) == {*range(6), 200, 201, *range(300, 304)}  # the valid steps, and only these
     assert torch.equal(drawn.action.squeeze(1), number + 0.25)
-    assert torch.equal(drawn.reward, number + 0.5)
+    assert torch.equal(drawn.reward, (number + 0.5).clamp_min(2.0))
     assert torch.equal(drawn.latent.squeeze(1), number + 1000.0)
     assert torch.equal(drawn.next_obs.squeeze(1), number + 1.0)
     assert torch.equal(drawn.next_latent.squeeze(1), number + 1001.0)

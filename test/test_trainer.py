@@ -230,6 +230,13 @@ def test_hard_tasks_go_to_collection_and_relabelling(tmp_path: Path, hard_tasks:
     assert np.ptp(shares) > 0.0 and shares is trainer.sampler.base_task_shares
 
 
+def test_tasks_change_while_episodes_are_collected_unless_the_policy_is_told_them(tmp_path: Path) -> None:
+    told = ["training.told_share=0.5", "inference.anchor_weight=1", "training.exploration_episodes=0"]
+    replay = run(tmp_path, "training.change_share=1", *told).replay
+    changes = (replay.parameter[:, 1:] != replay.parameter[:, :-1]).any(dim=2).sum(dim=1)
+    assert changes.view(2, 2, 4)[:, 0].sum() == 0 and changes.view(2, 2, 4)[:, 1].float().mean() > 0.5
+
+
 def test_tasks_change_within_relabelled_episodes(tmp_path: Path) -> None:
     relabel = ["training.relabel_share=1", "training.relabel_same_share=1", "training.relabel_change_share=1"]
     replay = run(tmp_path, *relabel, "training.told_share=0.5", "inference.anchor_weight=1").replay

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from envs.tasks import TaskSet
+from envs.tasks import Task, TaskSet
 from tigr_core.collector import Collector, Request
 from tigr_core.model import TaskInferenceModel
 from tigr_core.rollout import Episodes
@@ -38,8 +38,9 @@ class Ahead:
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain values for a checkpoint."""
-        tasks = [(task.base_task, task.parameter) for task in self._request.tasks]
-        request = {**vars(self._request), "tasks": tasks}
+        tasks = [_plain(task) for task in self._request.tasks]
+        changes = [change and (change[0], _plain(change[1])) for change in self._request.changes]
+        request = {**vars(self._request), "tasks": tasks, "changes": changes}
         return {"epoch": self.epoch, "request": request, "weights": self._model.state_dict()}
 
     @classmethod
@@ -47,5 +48,11 @@ class Ahead:
         """Begin again what a checkpoint kept; `model` gives the sizes and stays as it is."""
         model = copy.deepcopy(model)
         model.load_state_dict(state["weights"])
-        request = {**state["request"], "tasks": [tasks.parse(task) for task in state["request"]["tasks"]]}
+        kept = state["request"]
+        changes = [change and (change[0], tasks.parse(change[1])) for change in kept.get("changes", [])]
+        request = {**kept, "tasks": [tasks.parse(task) for task in kept["tasks"]], "changes": changes}
         return cls(collector, model, Request(**request), state["epoch"])
+
+
+def _plain(task: Task) -> tuple[str, tuple[float, ...]]:
+    return task.base_task, task.parameter

@@ -35,6 +35,7 @@ class Request:
     noise_seed: int | None = None  # of the policy's exploration; None: the most likely action
     random_actions: bool = False  # uniform in [-1, 1], for data before the policy knows anything
     task_change: dict[str, Any] | None = None  # see `envs.tasks`: the task changes on the way
+    changes: Sequence[tuple[int, Task] | None] = ()  # for each task, after which step it is another, and that
     episode_steps: int | None = None
     told_share: float = 0.0  # of the tasks, the first ones: the policy is told them
     greedy_share: float = 0.0  # of the tasks, the last ones: the most likely action, where others explore
@@ -139,6 +140,7 @@ def split_request(request: Request, parts: int) -> list[Request]:
             request,
             tasks=request.tasks[start:end],
             seeds=request.seeds[start:end],
+            changes=request.changes[start:end],
             noise_seed=None if request.noise_seed is None else request.noise_seed + number,
         )
         for number, (start, end) in enumerate(itertools.pairwise(bounds))
@@ -161,7 +163,8 @@ class _ShareCollector:
         recorder = _Recorder(env, controller)
         generator = None if request.noise_seed is None else torch.Generator().manual_seed(request.noise_seed)
         rng = np.random.default_rng(request.noise_seed)
-        obs, _ = env.reset(seed=list(request.seeds), options={"tasks": list(request.tasks)})
+        options = {"tasks": list(request.tasks), "changes": list(request.changes)}
+        obs, _ = env.reset(seed=list(request.seeds), options=options)
         for step in range(env.episode_steps):
             give_way(self.stop)
             recorder.before(step, obs)

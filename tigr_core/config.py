@@ -57,6 +57,7 @@ class ModelConfig(Section):
     latent_dim: Positive = 8
     turning: Annotated[tuple[Count, ...], Field(strict=False)] = ()  # angles in the observation (model.py)
     reward_gain: Annotated[float, Field(gt=0)] = 1.0  # how much larger than normalised rewards are read (method.md)
+    reward_floor: float | None = None  # rewards below it count as it, for inference and control (method.md)
     own_next_obs_statistics: bool = False  # to normalise next observations; else those of observations (method.md)
     encoder_width: Annotated[float, Field(gt=0)] = 5.0  # hidden size of the GRU per input of a time step
     decoder_width: Annotated[float, Field(gt=0)] = 5.0  # hidden size of the decoders per input
@@ -135,6 +136,9 @@ class TrainingConfig(Section):
     told_share: Share = 0.0  # of episodes collected with the task told; 1: evaluated so, too, and nothing is inferred
     greedy_share: Share = 0.0  # of collected episodes, by the most likely action, as on the robot
     scripted_share: Share = 0.0  # of collected episodes, exploration too, by the environment's scripted policies
+    change_share: Share = (
+        0.0  # of collected episodes, but for told ones, whose task changes on the way (not in the paper)
+    )
     hard_task_share: Share = 0.0  # of tasks drawn by what `hard_tasks` says, not evenly (task_sampling.py)
     hard_tasks: Literal["behind", "worst", "best"] = "behind"  # by returns of base tasks; by how those of tasks grow
     relabel_share: Share = 0.0  # of old episodes that pose as another task's
@@ -223,6 +227,7 @@ class Config(Section):
             "sac.imagined_share": (self.sac.imagined_share, 0.0),
             "training.told_share": (self.training.told_share, 0.0),
             "training.replay_sampling": (self.training.replay_sampling, "even"),
+            "training.change_share": (self.training.change_share, 0.0),
             "training.relabel_change_share": (self.training.relabel_change_share, 0.0),
         }
         return [

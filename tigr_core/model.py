@@ -24,8 +24,13 @@ class TaskInferenceModel(nn.Module):
     def __init__(self, config: ModelConfig, obs_dim: int, action_dim: int) -> None:
         super().__init__()
         self.config, self.obs_dim, self.action_dim = config, obs_dim, action_dim
-        own_next_obs, reward_gain = config.own_next_obs_statistics, config.reward_gain
-        self.normaliser = Normaliser(obs_dim, action_dim, own_next_obs=own_next_obs, reward_gain=reward_gain)
+        self.normaliser = Normaliser(
+            obs_dim,
+            action_dim,
+            own_next_obs=config.own_next_obs_statistics,
+            reward_gain=config.reward_gain,
+            reward_floor=config.reward_floor,
+        )
         self.encoder = self._encoder()
         self.decoder = Decoder(obs_dim, action_dim, config.latent_dim, width=config.decoder_width)
         self.actor = Actor(self.policy_obs_dim, config.latent_dim, action_dim, config.policy_hidden)

@@ -19,16 +19,25 @@ class Normaliser(nn.Module):
 
     Args:
         reward_gain: how much larger rewards are in x_t than normalised.
+        reward_floor: rewards below it are taken for it; None: none are.
     """
 
     count: Tensor
     mean: Tensor
     var: Tensor
 
-    def __init__(self, obs_dim: int, action_dim: int, *, own_next_obs: bool = False, reward_gain: float = 1.0) -> None:
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        *,
+        own_next_obs: bool = False,
+        reward_gain: float = 1.0,
+        reward_floor: float | None = None,
+    ) -> None:
         super().__init__()
         self.obs_dim, self.action_dim, self.own_next_obs = obs_dim, action_dim, own_next_obs
-        self.reward_gain = reward_gain
+        self.reward_gain, self.reward_floor = reward_gain, reward_floor
         dim = self.transition_dim if own_next_obs else obs_dim + action_dim + 1
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))
@@ -44,7 +53,7 @@ class Normaliser(nn.Module):
 
         Next observations ``[N, D]`` are needed where they have statistics of their own.
         """
-        parts = [obs, action, reward.unsqueeze(-1)]
+        parts = [obs, action, self.floored(reward).unsqueeze(-1)]
         if self.own_next_obs:
             assert next_obs is not None
             parts.append(next_obs)
@@ -73,7 +82,12 @@ class Normaliser(nn.Module):
 
     def transition(self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
         """Return x_t, the encoder's input: normalised (obs, action, reward, next_obs), ``[..., 2 D + A + 1]``."""
-        return (torch.cat([obs, action, reward.unsqueeze(-1), next_obs], dim=-1) - self._shift) * self._scale
+        parts = [obs, action, self.floored(reward).unsqueeze(-1), next_obs]
+        return (torch.cat(parts, dim=-1) - self._shift) * self._scale
+
+    def floored(self, reward: Tensor) -> Tensor:
+        """Return rewards ``[...]`` of which none lies below the floor."""
+        return reward if self.reward_floor is None else reward.clamp_min(self.reward_floor)
 
     def obs(self, obs: Tensor) -> Tensor:
         """Return the normalised observation, ``[..., D]``."""

@@ -84,7 +84,7 @@ class PearlView:
         return (
             replay.obs[e, t],
             replay.action[e, t],
-            replay.reward[e, t],
+            self.model.normaliser.floored(replay.reward[e, t]),
             replay.obs[e, t + 1],
             replay.terminated[e, t].float(),
             replay.base_task[e, t],

@@ -115,7 +115,8 @@ class TransitionView:
         chunk: int | None = None,
         stop: AskStop = never,
     ) -> None:
-        obs, action, reward = replay.obs[episodes], replay.action[episodes], replay.reward[episodes]
+        obs, action = replay.obs[episodes], replay.action[episodes]
+        reward = model.normaliser.floored(replay.reward[episodes])
         code = [] if task_code is None else [task_code(replay.base_task[episodes].long(), replay.parameter[episodes])]
         at_once = chunk or EPISODES_ENCODED_AT_ONCE[model.config.context]
         latent, weights = _inferred(model, encode or model.encoder.encode_episodes, obs, action, reward, at_once, stop)

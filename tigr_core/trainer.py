@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from envs import make_vector
+from envs.tasks import Task
 from tigr_core import evaluation
 from tigr_core.ahead import Ahead
 from tigr_core.bundle import Bundle, Source
@@ -252,15 +253,27 @@ class Trainer:
         seeds = self.rng.integers(2**31, size=len(tasks)).tolist()
         noise_seed = int(self.rng.integers(2**31))
         training = self.config.training
+        told_share = 0.0 if random_actions else training.told_share
         return Request(
             tasks,
             seeds,
             noise_seed=noise_seed,
             random_actions=random_actions,
-            told_share=0.0 if random_actions else training.told_share,
+            changes=self._draw_changes(len(tasks), told_share),
+            told_share=told_share,
             greedy_share=training.greedy_share,
             scripted_share=training.scripted_share,
         )
+
+    def _draw_changes(self, count: int, told_share: float) -> list[tuple[int, Task] | None]:
+        """Draw which of `count` episodes change to another train task, and after which step; none that is told."""
+        share = self.config.training.change_share
+        if share == 0.0:
+            return []
+        changing = (self.rng.random(count) < share) & (np.arange(count) >= round(told_share * count))
+        steps = self.rng.integers(1, max(2, self.config.env.episode_steps), size=count).tolist()
+        tasks = self.sampler.draw(count, self.rng)
+        return [change if c else None for c, change in zip(changing, zip(steps, tasks, strict=True), strict=True)]
 
     def _add(self, episodes: Episodes) -> None:
         self.replay.add(episodes, self.rng)
