@@ -85,7 +85,7 @@ class Experiment:
         """Return true base task, most likely component, and transitions since the change, ``[B, T]`` each."""
         rng = np.random.default_rng(0)
         context = self.replay.sample_sequences(SEQUENCES, SEQUENCE_STEPS, SEGMENT_STEPS, rng, validation=validation)
-        x = self.model.normaliser.transition(context.obs, context.action, context.reward, context.next_obs)
+        x = self.model.normaliser.sequence(context.obs, context.action, context.reward, context.next_obs)
         weights = self.model.encoder.encode_episodes(x).weights[:, 1:]
         age = 1 + torch.arange(SEQUENCE_STEPS) - context.segment_start
         return context.base_task.numpy(), weights.argmax(dim=-1).numpy(), age.numpy()

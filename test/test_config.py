@@ -73,6 +73,7 @@ def test_half_cheetah_eight_has_the_settings_of_the_paper() -> None:
             "sac: {imagined_share: 0.5}\ninference: {steps_per_epoch: 0, first_epoch_steps: 0}",
             "sac.imagined_share 0.5 needs inference.steps_per_epoch above 0",
         ),
+        ("model: {reward_changes: true, context: window}", "model.reward_changes needs model.context stream"),
         ("sac: {imagined_share: 0.5}\nmodel: {method: pearl}", "sac.imagined_share is 0.5; model.method pearl needs 0"),
     ],
 )

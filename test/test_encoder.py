@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -73,9 +75,9 @@ def test_windows_hold_the_last_transitions_after_zeros() -> None:
     assert windows[0, 3].tolist() == [[2.0, -2.0], [3.0, -3.0]]
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
-def test_controller_builds_the_context_that_training_reads(context: str) -> None:
-    model, episodes = tiny_model(context=context), two_task_episodes(3, steps=6)
+@pytest.mark.parametrize("settings", [*({"context": context} for context in CONTEXTS), {"reward_changes": True}])
+def test_controller_builds_the_context_that_training_reads(settings: dict[str, Any]) -> None:
+    model, episodes = tiny_model(**settings), two_task_episodes(3, steps=6)
     replay = ReplayBuffer(100, 6)
     replay.add(episodes, np.random.default_rng(0))
     model.normaliser.update(replay.obs[:, :-1].flatten(0, 1), replay.action.flatten(0, 1), replay.reward.flatten())
@@ -83,9 +85,10 @@ def test_controller_builds_the_context_that_training_reads(context: str) -> None
     trained = view.state.unflatten(0, (3, 7))  # [episode, time, obs + latent]
     controller = Controller(model, 3)
     latent = [controller.estimate.latent]
+    action, reward = np.empty_like(episodes.action[:, 0]), np.empty_like(episodes.reward[:, 0])  # filled anew each step
     for t in range(6):
-        obs, action = episodes.obs[:, t], episodes.action[:, t]
-        controller.observe(action, episodes.reward[:, t], episodes.obs[:, t + 1], obs=obs)
+        action[:], reward[:] = episodes.action[:, t], episodes.reward[:, t]
+        controller.observe(action, reward, episodes.obs[:, t + 1], obs=episodes.obs[:, t])
         latent.append(controller.estimate.latent)
     np.testing.assert_allclose(np.stack(latent, axis=1), trained[..., 2:], rtol=1e-5, atol=1e-6)
     assert np.ptp(trained[0, :, 2].numpy()) > 1e-3  # the estimate does move

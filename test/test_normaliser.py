@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,19 @@ def test_rewards_below_the_floor_count_as_the_floor_in_statistics_and_transition
     assert (normaliser.mean[2], normaliser.var[2]) == (-2.0, 4.0)
     rewards = normaliser.transition(nothing, nothing, torch.tensor([-30.0, 2.0]), nothing)[:, 2]
     assert rewards.tolist() == [-1.0, 2.0]  # (-4 + 2) / 2, (2 + 2) / 2
+
+
+def test_changes_of_reward_and_effort_by_hand() -> None:
+    normaliser = Normaliser(2, 1, reward_changes=True, reward_floor=-2.0, reward_gain=10.0)
+    normaliser.load_state_dict(filled().state_dict())  # rewards have mean 0 and std 1
+    assert normaliser.transition_dim == 9
+    obs, action, reward = torch.zeros(3, 2), torch.tensor([[0.5], [0.6], [-0.6]]), torch.tensor([-5.0, -2.0, -1.9])
+    changes = normaliser.sequence(obs, action, reward, obs)[:, 6:]
+    effort = [5 * 0.25 - 5 / 3, 5 * 0.36 - 5 / 3, 5 * 0.36 - 5 / 3]
+    of_reward, of_effort = [0.0, 0.0, 3 * math.tanh(1.0 / 3)], [0.0, 3 * math.tanh(1.1 / 3), 0.0]
+    torch.testing.assert_close(changes, torch.tensor([effort, of_reward, of_effort]).T, rtol=0.0, atol=1e-5)
+    one_by_one = normaliser.transition(obs[1], action[1], reward[1], obs[1], before=(action[0], reward[0]))
+    torch.testing.assert_close(one_by_one[6:], changes[1])
 
 
 @pytest.mark.parametrize("own_next_obs", [False, True])

@@ -232,7 +232,8 @@ def test_hard_tasks_go_to_collection_and_relabelling(tmp_path: Path, hard_tasks:
 
 def test_tasks_change_while_episodes_are_collected_unless_the_policy_is_told_them(tmp_path: Path) -> None:
     told = ["training.told_share=0.5", "inference.anchor_weight=1", "training.exploration_episodes=0"]
-    replay = run(tmp_path, "training.change_share=1", *told).replay
+    read = ["model.reward_changes=true", "model.reward_floor=-0.5"]
+    replay = run(tmp_path, "training.change_share=1", *told, *read).replay
     changes = (replay.parameter[:, 1:] != replay.parameter[:, :-1]).any(dim=2).sum(dim=1)
     assert changes.view(2, 2, 4)[:, 0].sum() == 0 and changes.view(2, 2, 4)[:, 1].float().mean() > 0.5
 

@@ -58,6 +58,7 @@ class ModelConfig(Section):
     turning: Annotated[tuple[Count, ...], Field(strict=False)] = ()  # angles in the observation (model.py)
     reward_gain: Annotated[float, Field(gt=0)] = 1.0  # how much larger than normalised rewards are read (method.md)
     reward_floor: float | None = None  # rewards below it count as it, for inference and control (method.md)
+    reward_changes: bool = False  # encoders also read control effort, and how reward and effort changed (method.md)
     own_next_obs_statistics: bool = False  # to normalise next observations; else those of observations (method.md)
     encoder_width: Annotated[float, Field(gt=0)] = 5.0  # hidden size of the GRU per input of a time step
     decoder_width: Annotated[float, Field(gt=0)] = 5.0  # hidden size of the decoders per input
@@ -186,6 +187,8 @@ class Config(Section):
             wrong.append(f"model.encoder {self.model.encoder} needs model.context window")
         if self.model.timestep_combination == "none" and self.model.encoder != "mlp":
             wrong.append(f"model.timestep_combination none needs model.encoder mlp, found {self.model.encoder}")
+        if self.model.reward_changes and self.model.context != "stream":
+            wrong.append("model.reward_changes needs model.context stream")
         if self.training.fast and (self.inference.pcgrad or self.sac.pcgrad):
             wrong.append("training.fast is true; inference.pcgrad and sac.pcgrad need false")
         if self.sac.imagined_share > 0.0 and self.sac.teachers:
@@ -219,6 +222,7 @@ class Config(Section):
         wanted = {
             "model.num_components": (self.model.num_components, 1),
             "model.encoder": (self.model.encoder, "gru"),
+            "model.reward_changes": (self.model.reward_changes, False),
             "inference.steps_per_epoch": (self.inference.steps_per_epoch, 0),
             "inference.first_epoch_steps": (self.inference.first_epoch_steps, 0),
             "sac.pcgrad": (self.sac.pcgrad, None),

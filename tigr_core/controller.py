@@ -47,6 +47,7 @@ class Controller:
         """Forget everything: the context is empty again."""
         self._state = self.model.encoder.initial_state(self.num_robots)
         self._obs: Tensor | None = None
+        self._before: tuple[Tensor, Tensor] | None = None  # action and reward of the last transition
         self._noise: Tensor | None = None
         self._told: tuple[Tensor, Tensor] | None = None
         self._infer()
@@ -94,8 +95,10 @@ class Controller:
         applied = self._checked("action", action, (self.num_robots, self.model.action_dim))
         gained = self._checked("reward", reward, (self.num_robots,))
         reached = self._checked("next observation", next_obs, (self.num_robots, self.model.obs_dim))
-        x = self.model.normaliser.transition(self._obs, applied, gained, reached)
+        x = self.model.normaliser.transition(self._obs, applied, gained, reached, before=self._before)
         self._state = self.model.encoder.advance(self._state, x)
+        if self.model.normaliser.reward_changes:
+            self._before = applied.clone(), gained.clone()  # the arrays are the caller's
         self._obs = None
         self._infer()
 

@@ -254,7 +254,7 @@ class InferenceLearner:
         obs, next_obs = context.obs, context.next_obs
         if self.shift is not None:
             obs, next_obs = self.shift.of_contexts(context, self.generator)
-        return self.model.normaliser.transition(obs, context.action, context.reward, next_obs)
+        return self.model.normaliser.sequence(obs, context.action, context.reward, next_obs)
 
     def _reconstruction(self, latent: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """Return the mean errors of next observation and reward, decoded from z ``[B, L]``."""
@@ -272,7 +272,7 @@ class InferenceLearner:
         z is ``[B, L]``, transitions x ``[B, M, X]``, their weights ``[B, M]``.
         """
         sizes = [self.model.obs_dim, self.model.action_dim, 1, self.model.obs_dim]
-        obs, action, reward, next_obs = x.split(sizes, dim=-1)
+        obs, action, reward, next_obs, _ = x.split([*sizes, x.shape[-1] - sum(sizes)], dim=-1)
         predicted = self.model.decoder(obs, action, latent.unsqueeze(1).expand(*x.shape[:2], -1))
         state_error = (predicted[0] - next_obs).square().mean(dim=-1)
         # Rewards of standard deviation one, whatever the gain they are read with: larger ones are not learned in time.

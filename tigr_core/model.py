@@ -30,6 +30,7 @@ class TaskInferenceModel(nn.Module):
             own_next_obs=config.own_next_obs_statistics,
             reward_gain=config.reward_gain,
             reward_floor=config.reward_floor,
+            reward_changes=config.reward_changes,
         )
         self.encoder = self._encoder()
         self.decoder = Decoder(obs_dim, action_dim, config.latent_dim, width=config.decoder_width)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+CHANGES = 3  # entries of x_t with `reward_changes`: effort, change of reward, change of effort
+CHANGE_GAIN, LARGEST_CHANGE = 10.0, 3.0  # of both changes
 STD_EPSILON = 1e-6  # the one floor of a standard deviation: constant entries map to zero
 
 
@@ -20,6 +22,9 @@ class Normaliser(nn.Module):
     Args:
         reward_gain: how much larger rewards are in x_t than normalised.
         reward_floor: rewards below it are taken for it; None: none are.
+        reward_changes: x_t ends with the effort, which is the mean square of the action, and with how much reward and
+            effort differ from those of the transition before. A step towards a goal changes the reward by a hundredth
+            of its standard deviation: an encoder would have to remember rewards that exactly, and to square actions.
     """
 
     count: Tensor
@@ -34,16 +39,18 @@ class Normaliser(nn.Module):
         own_next_obs: bool = False,
         reward_gain: float = 1.0,
         reward_floor: float | None = None,
+        reward_changes: bool = False,
     ) -> None:
         super().__init__()
         self.obs_dim, self.action_dim, self.own_next_obs = obs_dim, action_dim, own_next_obs
-        self.reward_gain, self.reward_floor = reward_gain, reward_floor
-        dim = self.transition_dim if own_next_obs else obs_dim + action_dim + 1
+        self.reward_gain, self.reward_floor, self.reward_changes = reward_gain, reward_floor, reward_changes
+        told_dim = 2 * obs_dim + action_dim + 1
+        dim = told_dim if own_next_obs else obs_dim + action_dim + 1
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))
         self.register_buffer("var", torch.ones(dim, dtype=torch.float64))
-        self.register_buffer("_shift", torch.zeros(self.transition_dim), persistent=False)
-        self.register_buffer("_scale", torch.ones(self.transition_dim), persistent=False)
+        self.register_buffer("_shift", torch.zeros(told_dim), persistent=False)
+        self.register_buffer("_scale", torch.ones(told_dim), persistent=False)
         self._shift: Tensor
         self._scale: Tensor
         self.register_load_state_dict_post_hook(_refresh_after_load)
@@ -80,10 +87,43 @@ class Normaliser(nn.Module):
         """Return statistics in the order of x_t."""
         return statistics if self.own_next_obs else torch.cat([statistics, statistics[: self.obs_dim]])
 
-    def transition(self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
-        """Return x_t, the encoder's input: normalised (obs, action, reward, next_obs), ``[..., 2 D + A + 1]``."""
+    def transition(
+        self,
+        obs: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        next_obs: Tensor,
+        *,
+        before: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Return x_t ``[..., X]``, the encoder's input: normalised (obs, action, reward, next_obs) and perhaps changes.
+
+        `before` are action ``[..., A]`` and reward ``[...]`` of the transition before; None where there was none.
+        """
         parts = [obs, action, self.floored(reward).unsqueeze(-1), next_obs]
-        return (torch.cat(parts, dim=-1) - self._shift) * self._scale
+        x = (torch.cat(parts, dim=-1) - self._shift) * self._scale
+        return torch.cat([x, self._changes((action, reward), before)], dim=-1) if self.reward_changes else x
+
+    def sequence(self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
+        """Return x_t of transitions ``[..., T, X]`` that follow each other, the first one none."""
+        if not self.reward_changes:
+            return self.transition(obs, action, reward, next_obs)
+        before = (
+            torch.cat([action[..., :1, :], action[..., :-1, :]], -2),
+            torch.cat([reward[..., :1], reward[..., :-1]], -1),
+        )
+        return self.transition(obs, action, reward, next_obs, before=before)
+
+    def _changes(self, now: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor] | None) -> Tensor:
+        felt = self._felt(*now)
+        change = torch.zeros_like(felt) if before is None else CHANGE_GAIN * (felt - self._felt(*before))
+        effort = 5.0 * felt[..., 1:] - 5.0 / 3.0  # about zero for actions drawn uniformly
+        return torch.cat([effort, LARGEST_CHANGE * (change / LARGEST_CHANGE).tanh()], dim=-1)
+
+    def _felt(self, action: Tensor, reward: Tensor) -> Tensor:
+        """Return normalised reward and effort, ``[..., 2]``."""
+        scale = self._scale[self.obs_dim + self.action_dim] / self.reward_gain
+        return torch.stack([self.floored(reward) * scale, action.square().mean(dim=-1)], dim=-1)
 
     def floored(self, reward: Tensor) -> Tensor:
         """Return rewards ``[...]`` of which none lies below the floor."""
@@ -107,7 +147,7 @@ class Normaliser(nn.Module):
     @property
     def transition_dim(self) -> int:
         """Size of x_t."""
-        return 2 * self.obs_dim + self.action_dim + 1
+        return 2 * self.obs_dim + self.action_dim + 1 + self.reward_changes * CHANGES
 
 
 def _refresh_after_load(module: nn.Module, _incompatible: Any) -> None:

@@ -191,8 +191,7 @@ def _inferred(
     latent, weights = [], []
     for o, a, r in zip(obs.split(chunk), action.split(chunk), reward.split(chunk), strict=True):
         give_way(stop)
-        transition = model.normaliser.transition(o[:, :-1], a, r, o[:, 1:])
-        posterior = encode(transition)
+        posterior = encode(model.normaliser.sequence(o[:, :-1], a, r, o[:, 1:]))
         latent.append(posterior.latent)
         weights.append(posterior.weights)
     return torch.cat(latent), torch.cat(weights)
