@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tigr_core import evaluation
+from tigr_core import analysis, evaluation
 from tigr_core.checkpoint import load_checkpoint
 from tigr_core.config import override_config
 from tigr_core.errors import UserError
@@ -41,9 +41,9 @@ VARIANTS = {
     "neither supervision nor anchor": ["inference.supervision_weight=0.0", "inference.anchor_weight=0.0"],
     "no change on the way": ["inference.segment_length=100000"],
     "no shifts": ["inference.shifted=false"],
-    "rewards no larger than normalised": ["model.reward_gain=1.0"],
+    "no changes of reward and effort": ["model.reward_changes=false"],
     "twice the sequences, half the contexts of each": ["inference.targets_per_sequence=16"],
-    "learning rates of 1e-3": ["inference.encoder_learning_rate=1e-3", "inference.decoder_learning_rate=1e-3"],
+    "learning rates of 4e-3": ["inference.encoder_learning_rate=4e-3", "inference.decoder_learning_rate=4e-3"],
 }
 STEPS_AFTER = (1, 2, 5, 10, 20, 50)
 SEQUENCES, SEQUENCE_STEPS, SEGMENT_STEPS = 400, 200, 100  # that are measured
@@ -74,27 +74,24 @@ class Experiment:
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """Return the columns after ``steps``."""
-        label, inferred, age = self._components(validation=True)
-        right = self._names(*self._components(validation=False)[:2])[inferred] == label
+        weights, label, age = self._estimates(validation=True)
+        known, known_label, _ = self._estimates(validation=False)
+        components = known.shape[-1]
+        names = analysis.heaviest_base_task(known.reshape(-1, components), known_label.ravel(), self.num_tasks)
+        right = names[weights.argmax(axis=-1)] == label
         seen = {n: right[age == n] for n in STEPS_AFTER}  # none where episodes are shorter
         shares = {f"accuracy/{n}": float(among.mean()) if among.size else math.nan for n, among in seen.items()}
         errors = [self.learner.loss(self.replay, validation=True)[1] for _ in range(8)]
         return shares | {name: float(np.mean([error[name] for error in errors])) for name in ("state", "reward")}
 
-    def _components(self, *, validation: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return true base task, most likely component, and transitions since the change, ``[B, T]`` each."""
+    def _estimates(self, *, validation: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return mixture weights ``[B, T, K]``, true base task, and transitions since the change, ``[B, T]`` each."""
         rng = np.random.default_rng(0)
         context = self.replay.sample_sequences(SEQUENCES, SEQUENCE_STEPS, SEGMENT_STEPS, rng, validation=validation)
         x = self.model.normaliser.sequence(context.obs, context.action, context.reward, context.next_obs)
         weights = self.model.encoder.encode_episodes(x).weights[:, 1:]
         age = 1 + torch.arange(SEQUENCE_STEPS) - context.segment_start
-        return context.base_task.numpy(), weights.argmax(dim=-1).numpy(), age.numpy()
-
-    def _names(self, label: np.ndarray, inferred: np.ndarray) -> np.ndarray:
-        """Return the base task that each component is most often found for."""
-        counts = np.zeros((self.model.config.num_components, self.num_tasks))
-        np.add.at(counts, (inferred.ravel(), label.ravel()), 1)
-        return counts.argmax(axis=1)
+        return weights.numpy(), context.base_task.numpy(), age.numpy()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -103,6 +103,7 @@ def test_task_change_is_recorded_with_the_reward_it_gave() -> None:
     changed = (np.diff(record.parameter[..., 0], axis=1) != 0.0).any(axis=0)
     assert changed.tolist() == [False, False, True, False, False, True, False]  # from step 3 and from step 6
     assert (np.diff(record.base_task, axis=1)[:, [2, 5]] != 0).any()
+    assert not record.one_task.any() and collect(request()).one_task.all()
 
 
 def test_episode_that_ends_early_is_recorded_up_to_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,9 +44,13 @@ def assign_components(episodes: Episodes, num_base_tasks: int) -> np.ndarray:
     not win by number.
     """
     settled = second_half(episodes)
-    weights, labels = episodes.mixture_weights[:, 1:][settled], episodes.base_task[settled]
-    membership = np.eye(num_base_tasks)[labels]  # [steps, B]
-    return (membership.T @ weights / np.maximum(membership.sum(axis=0), 1)[:, None]).argmax(axis=0)
+    return heaviest_base_task(episodes.mixture_weights[:, 1:][settled], episodes.base_task[settled], num_base_tasks)
+
+
+def heaviest_base_task(mixture_weights: np.ndarray, label: np.ndarray, num_base_tasks: int) -> np.ndarray:
+    """Return for each component the base task in which its weight [n, K] is largest in the mean; `label` is [n]."""
+    membership = np.eye(num_base_tasks)[label]  # [n, B]
+    return (membership.T @ mixture_weights / np.maximum(membership.sum(axis=0), 1)[:, None]).argmax(axis=0)
 
 
 def base_task_weights(mixture_weights: np.ndarray, component_to_task: np.ndarray, num_base_tasks: int) -> np.ndarray:

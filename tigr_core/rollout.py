@@ -51,6 +51,12 @@ class Episodes:
         """Undiscounted return per episode, [E]."""
         return np.where(self.valid, self.reward, 0.0).sum(axis=1)
 
+    @property
+    def one_task(self) -> np.ndarray:
+        """Mask [E] of the episodes whose task did not change."""
+        same = (self.base_task == self.base_task[:, :1]) & (self.parameter == self.parameter[:, :1]).all(axis=2)
+        return (same | ~self.valid).all(axis=1)
+
     def select(self, index: np.ndarray) -> Episodes:
         """Return the episodes at `index` (integers or a mask)."""
         return Episodes(**{f.name: getattr(self, f.name)[index] for f in fields(self)})

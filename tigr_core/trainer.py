@@ -225,7 +225,8 @@ class Trainer:
         self.progress.phase("collect", 0, training.tasks_per_epoch)
         episodes = self._episodes_of_epoch()
         self._add(episodes)
-        self.row["collect_return"] = float(episodes.returns.mean())
+        if len(returns := episodes.returns[episodes.one_task]):  # those of two tasks compare with nothing
+            self.row["collect_return"] = float(returns.mean())
         self.relabeller.base_task_shares = self.sampler.base_task_shares
         if training.relabel_share > 0.0:
             self.replay.relabel(self.relabeller, training.relabel_episodes, training.relabel_share, self.rng)
