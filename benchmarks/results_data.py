@@ -27,6 +27,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -180,6 +181,17 @@ def write_run(folder: Path, tables: Mapping[str, Mapping[str, Iterable[object]]]
 
 def _write(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return ``section.key`` and value, as they are stored, of a nested configuration."""
+    cells: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            cells |= flat(value, f"{prefix}{key}.")
+        else:
+            cells[prefix + key] = "" if value is None else _cell(value)
+    return cells
 
 
 def _cell(value: object) -> str:

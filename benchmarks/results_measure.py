@@ -46,7 +46,7 @@ def measure(bundle_file: Path, results: Path, name: str, run: Path | None, machi
         tables = measurement.tables()
     facts = _facts(measurement, progress, machine or this_machine())
     tables["run"] = {"key": list(facts), "value": list(facts.values())}
-    settings = dict(_flat(measurement.config.model_dump(mode="json")))
+    settings = results_data.flat(measurement.config.model_dump(mode="json"))
     tables["settings"] = {"key": list(settings), "value": list(settings.values())}
     if progress is not None:
         tables["curve"] = _curve(progress)
@@ -254,15 +254,6 @@ def _curve(progress: Mapping[str, Sequence[float]]) -> Columns:
 def _rows(columns: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     for cells in zip(*columns.values(), strict=True):
         yield dict(zip(columns, cells, strict=True))
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Yield ``section.key`` and value of a nested configuration."""
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, "" if value is None else value
 
 
 def _text(parameter: Sequence[float]) -> str:

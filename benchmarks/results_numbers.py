@@ -7,8 +7,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from results_data import ALL, Run, pairs
+from results_data import ALL, Run, flat, pairs
 from results_text import number
+
+from tigr_core.config import Config
 
 NOT_COMPARED = ("seed", "name", "description", "schema_version", "training.epochs")
 
@@ -77,7 +79,8 @@ def value_at(runs: Sequence[Run], column: str, steps: float) -> float:
 
 
 def difference(run: Run, main: Run) -> str:
-    """Say in which settings a run differs from the main one."""
-    mine, others = pairs(run["settings"]), pairs(main["settings"])
+    """Say in which settings a run differs from the main one; those that one of them is too old to have are defaults."""
+    default = flat(Config().model_dump(mode="json"))
+    mine, others = ({**default, **pairs(table["settings"])} for table in (run, main))
     changed = [key for key in mine if mine[key] != others.get(key) and key not in NOT_COMPARED]
     return ", ".join(f"`{key}` {mine[key] or 'none'} instead of {others.get(key) or 'none'}" for key in changed)

@@ -36,7 +36,6 @@ TARGET_ACCURACY = {"20": 0.95, "100": 0.99}
 TARGET_STEPS, TARGET_SHARE = 20, 0.90
 LABELS = {
     "tigr": "TIGR",
-    "make_eight": "TIGR by make eight",  # what the commands of the repository give from the first step on
     "pearl": "PEARL",
     "told": "told the task (oracle)",
 }
