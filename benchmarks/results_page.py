@@ -21,7 +21,7 @@ from results_numbers import (
     value_at,
     worst_base_task,
 )
-from results_parts import inference_parts, specialists_table
+from results_parts import contexts, inference_parts, specialists_table
 from results_plots import Group
 from results_text import DASH, count, error_text, minutes, percent, short, table, times
 
@@ -72,7 +72,7 @@ def write_page(results: Path, docs: Path) -> Path:
     parts = ["# Results", *first.parts("##")]
     for other in others:
         parts += [f"## {other.name}", *other.parts("###")]
-    parts += inference_parts(results)
+    parts += [*inference_parts(results), *contexts(results)]
     parts += ["## How this was measured", HOW]
     page = docs / "results.md"
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,17 @@ from tigr_core.plots import spoken
 
 INFERENCE_PARTS = "inference_parts.csv"
 
+CONTEXTS = "context_point_robot.csv"
+
+READ = """\
+A `stream` carries its state from transition to transition; a `window` is read anew each time, here of the last 64
+transitions or as many as it says. An episode of `point_robot` has 20. Test return and component accuracy at the end of
+10 epochs, the median of the seeds and all of them, and the time of a run beside other work:
+
+    python benchmarks/compare.py point_robot --variant model.context=stream --variant model.context=window \\
+      --variant "model.context=window model.context_length=5" --csv benchmarks/results/context_point_robot.csv
+"""
+
 PARTS = """\
 Encoders and decoders that begin anew and learn from the same stored episodes of one run, each without one part
 (`benchmarks/inference_parts.py`; the run of seed 0 at higher rates in [the method](method.md)). On sequences of its
@@ -53,3 +64,21 @@ def inference_parts(results: Path) -> list[str]:
     after = [f"{name.removeprefix('accuracy/')} after" for name in shares]
     shown = table(("", "seeds", "inference steps", *after, "error of state", "of reward"), rows)
     return ["## What each part of inference does", PARTS, shown]
+
+
+def contexts(results: Path) -> list[str]:
+    """Return the section on streams and windows; nothing where none was measured."""
+    file = results / CONTEXTS
+    if not file.is_file():
+        return []
+    stored = Table.read(file, ("variant", "seed"))
+    variant, rows = np.array(stored.text("variant")), []
+    for name in dict.fromkeys(stored.text("variant")):
+        returns, accuracy, seconds = (
+            stored.numbers(column)[variant == name] for column in ("test_return", "accuracy", "wall_s")
+        )
+        spoken_name = name.replace("model.context=", "").replace("model.context_length=", "of ")
+        every = ", ".join(short(value) for value in returns)
+        shown = f"{short(float(np.median(returns)))} ({every})", percent(float(np.median(accuracy)))
+        rows.append((spoken_name, *shown, f"{np.median(seconds):.0f} s"))
+    return ["## How the context is read", READ, table(("context", "test return", "accuracy", "time"), rows)]

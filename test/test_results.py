@@ -177,6 +177,18 @@ def test_parts_of_inference_are_means_over_seeds(results: Command, store: Callab
     assert row(page, "none", "1") == ["70", "0 %", "100 %", "100 %"]
 
 
+def test_contexts_are_medians_of_all_seeds(results: Command, store: Callable[..., Path], tmp_path: Path) -> None:
+    store("tigr", [-40, -60, -70, -90], [(1000, -200)])
+    stored = "variant,seed,test_return,accuracy,wall_s\n" + "".join(
+        f"model.context=window model.context_length=5,{seed},{value},{0.1 * seed},{30 + seed}\n"
+        for seed, value in enumerate((-9, -12, -30))
+    )
+    (tmp_path / "results" / "context_point_robot.csv").write_text(stored)
+    assert results("page") == 0
+    page = (tmp_path / "docs" / "results.md").read_text()
+    assert row(page, "window of 5") == ["-12 (-9, -12, -30)", "10 %", "31 s"]
+
+
 def test_encoders_learn_anew_from_the_episodes_of_a_run(load: Callable[[str], ModuleType], tmp_path: Path) -> None:
     sizes = ["training.epochs=1", "inference.first_epoch_steps=0", "sac.steps_per_epoch=0"]
     config = load_config("point_robot", [*sizes, "training.exploration_episodes=5"])
