@@ -147,7 +147,7 @@ class Normaliser(nn.Module):
     @property
     def transition_dim(self) -> int:
         """Size of x_t."""
-        return 2 * self.obs_dim + self.action_dim + 1 + self.reward_changes * CHANGES
+        return len(self._shift) + self.reward_changes * CHANGES
 
 
 def _refresh_after_load(module: nn.Module, _incompatible: Any) -> None:
