@@ -57,10 +57,9 @@ def test_estimates_equal_a_hand_written_gru(context: str) -> None:
         np.testing.assert_allclose(found.logits[episode, seen], head[:, 6], atol=1e-5)
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
 @torch.no_grad()
-def test_step_by_step_equals_whole_episodes(context: str) -> None:
-    subject, x = encoder(context), torch.randn(5, 7, 4)
+def test_window_by_window_equals_whole_episodes() -> None:
+    subject, x = encoder("window"), torch.randn(5, 7, 4)
     whole, state = subject.encode_episodes(x), subject.initial_state(5)
     assert_same(subject.infer(state), whole[:, 0])
     for t in range(7):

@@ -15,7 +15,7 @@ from helpers import generator, tiny_model
 import envs
 from tigr_core.collector import LocalCollector
 from tigr_core.config import InferenceConfig, load_config
-from tigr_core.fast import fast_hidden_sequence
+from tigr_core.fast import fast_hidden_sequence, product_dtype
 from tigr_core.inference_learner import InferenceLearner
 from tigr_core.progress import make_progress
 from tigr_core.trainer import Trainer
@@ -67,3 +67,19 @@ def test_without_a_compiler_training_is_exact(tmp_path: Path, monkeypatch: pytes
     with closing(LocalCollector(config.env, num_threads=1)) as collector:
         trainer = Trainer(config, tmp_path, collector=collector, progress=make_progress(said))
     assert not trainer.fast and "no C++ compiler" in said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx2": True, "avx512_bf16": False}, torch.float32),
+        ({"avx2": True, "avx512_bf16": True}, torch.bfloat16),
+        ({"neon": True, "bf16": True}, torch.bfloat16),
+        ({}, torch.float32),
+    ],
+)
+def test_products_are_in_bfloat16_only_where_the_processor_multiplies_it(
+    capabilities: dict[str, bool], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert product_dtype(torch.device("cpu")) == expected

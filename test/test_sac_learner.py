@@ -15,6 +15,7 @@ from torch import Tensor
 
 from envs.tasks import BaseTask, TaskSet
 from tigr_core.config import SACConfig
+from tigr_core.fast import product_dtype
 from tigr_core.mixture import MixturePosterior
 from tigr_core.random_shift import RandomShift
 from tigr_core.replay import ReplayBuffer
@@ -263,7 +264,9 @@ def test_the_fast_mode_learns_nearly_the_same() -> None:
             subject.step(two_latents())
     weights = (torch.cat([p.flatten() for p in s.critic.parameters()]) for s in (exact, fast))
     difference = next(weights) - next(weights)
-    assert 0.0 < difference.abs().max() < 2e-3, "rounded in the third digit, after steps of 3e-4"
+    assert difference.abs().max() < 2e-3, "rounded in the third digit, after steps of 3e-4"
+    rounds = product_dtype(torch.device("cpu")) == torch.bfloat16
+    assert bool(difference.any()) or not rounds
 
 
 def two_latents() -> TransitionBatch:

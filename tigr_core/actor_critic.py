@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tigr_core.decoder import mlp, run_mlp
+from tigr_core.decoder import mlp
 
 LOG_STD_RANGE = (-20.0, 2.0)
 
@@ -27,14 +27,10 @@ class Actor(nn.Module):
         mean, log_std = self.net(torch.cat([obs, latent], dim=-1)).float().chunk(2, dim=-1)
         return mean, log_std.clamp(*LOG_STD_RANGE)
 
-    def act(self, obs: Tensor, latent: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return the action ``[..., A]``: sampled with a generator, the most likely one without."""
-        if generator is None:
-            mean, _ = run_mlp(self.net, torch.cat([obs, latent], dim=-1)).chunk(2, dim=-1)
-            return torch.tanh(mean)
+    def act(self, obs: Tensor, latent: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return the action ``[..., A]`` that standard normal noise ``[..., A]`` picks, without it the most likely."""
         mean, log_std = self(obs, latent)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        return torch.tanh(mean + log_std.exp() * noise)
+        return torch.tanh(mean if noise is None else mean + log_std.exp() * noise)
 
     def sample(self, obs: Tensor, latent: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the action ``[..., A]`` that standard normal noise ``[..., A]`` picks, and its log-probability."""

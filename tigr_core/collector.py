@@ -254,10 +254,9 @@ class _Recorder:
         self.arrays["base_task"] = np.zeros((count, steps), dtype=np.int64)
 
     def before(self, step: int, obs: np.ndarray) -> None:
-        estimate = self.controller.estimate
         self.arrays["obs"][:, step] = obs
-        self.arrays["mixture_weights"][:, step] = estimate.mixture_weights
-        self.arrays["latent"][:, step] = estimate.latent
+        self.arrays["mixture_weights"][:, step] = self.controller.mixture_weights
+        self.arrays["latent"][:, step] = self.controller.latent
 
     def after(
         self, step: int, action: np.ndarray, reward: np.ndarray, terminated: np.ndarray, info: dict[str, Any]

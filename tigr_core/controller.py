@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tigr_core.acting import Step, acting
 from tigr_core.model import TaskInferenceModel
 
 
@@ -38,49 +39,47 @@ class Controller:
     """
 
     def __init__(self, model: TaskInferenceModel, num_robots: int = 1) -> None:
-        self.model = model
+        self.model, self._acting = model, acting(model)
         self.num_robots = num_robots
         self.reset()
 
-    @torch.inference_mode()
     def reset(self) -> None:
         """Forget everything: the context is empty again."""
-        self._state = self.model.encoder.initial_state(self.num_robots)
-        self._obs: Tensor | None = None
-        self._before: tuple[Tensor, Tensor] | None = None  # action and reward of the last transition
+        self._state = self._acting.initial_state(self.num_robots)
+        self._obs: np.ndarray | None = None
+        self._before: tuple[np.ndarray, np.ndarray] | None = None  # action and reward of the last transition
         self._noise: Tensor | None = None
-        self._told: tuple[Tensor, Tensor] | None = None
+        self._told: tuple[np.ndarray, np.ndarray] | None = None
         self._infer()
 
-    @torch.inference_mode()
     def tell(self, code: Tensor, whom: Tensor) -> None:
         """Until the next reset, let the robots of the mask `whom` ``[N]`` act on a code ``[N, L]``, not on z."""
-        self._told = (whom.unsqueeze(1), code)
+        self._told = (whom.unsqueeze(1).numpy(), code.numpy())
         self._infer()
 
-    def _explored(self, generator: torch.Generator) -> Tensor:
+    def _explored(self, generator: torch.Generator) -> np.ndarray:
         """Return one draw of z for the whole episode, which follows the posterior (PEARL's exploration)."""
+        posterior = self._acting.posterior(self._state)
         if self._noise is None:
-            self._noise = torch.randn(self._posterior.mean.shape, generator=generator)
-        return self._posterior.sample(self._noise)
+            self._noise = torch.randn(posterior.mean.shape, generator=generator)
+        return posterior.sample(self._noise).numpy()
 
     def _infer(self) -> None:
-        self._posterior = self.model.encoder.infer(self._state)
-        self._latent = self._posterior.latent
+        self.mixture_weights, self.latent = self._acting.infer(self._state)
         if self._told is not None:
             whom, code = self._told
-            self._latent = torch.where(whom, code, self._latent)
+            self.latent = np.where(whom, code, self.latent)
 
-    @torch.inference_mode()
     def act(self, obs: np.ndarray, generator: torch.Generator | None = None) -> np.ndarray:
         """Return actions [N, A] in [-1, 1] for observations [N, D]; explores only when given a generator."""
         self._obs = self._checked("observation", obs, (self.num_robots, self.model.obs_dim))
-        latent = self._latent
-        if generator is not None and self.model.config.method == "pearl":
-            latent = self._explored(generator)
-        return self.model.actor.act(self.model.policy_obs(self._obs), latent, generator).numpy()
+        latent, noise = self.latent, None
+        if generator is not None:
+            if self.model.config.method == "pearl":
+                latent = self._explored(generator)
+            noise = torch.randn((self.num_robots, self.model.action_dim), generator=generator).numpy()
+        return self._acting.act(self._obs, latent, noise)
 
-    @torch.inference_mode()
     def observe(
         self, action: np.ndarray, reward: np.ndarray, next_obs: np.ndarray, obs: np.ndarray | None = None
     ) -> None:
@@ -95,30 +94,30 @@ class Controller:
         applied = self._checked("action", action, (self.num_robots, self.model.action_dim))
         gained = self._checked("reward", reward, (self.num_robots,))
         reached = self._checked("next observation", next_obs, (self.num_robots, self.model.obs_dim))
-        x = self.model.normaliser.transition(self._obs, applied, gained, reached, before=self._before)
-        self._state = self.model.encoder.advance(self._state, x)
-        if self.model.normaliser.reward_changes:
-            self._before = applied.clone(), gained.clone()  # the arrays are the caller's
+        step = Step(self._obs, applied, gained, reached, self._before)
+        self._state = self._acting.advance(self._state, step)
+        if self.model.config.reward_changes:
+            self._before = applied.copy(), gained.copy()  # the arrays are the caller's
         self._obs = None
         self._infer()
 
     @property
     def estimate(self) -> TaskEstimate:
         """The present task estimate."""
-        posterior = self._posterior
+        posterior = self._acting.posterior(self._state)
         return TaskEstimate(
-            mixture_weights=posterior.weights.numpy(),
-            latent=self._latent.numpy(),
+            mixture_weights=self.mixture_weights,
+            latent=self.latent,
             component_mean=posterior.mean.numpy(),
             component_std=posterior.std.numpy(),
             entropy=posterior.entropy.numpy(),
         )
 
     @staticmethod
-    def _checked(name: str, values: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+    def _checked(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         array = np.ascontiguousarray(values, dtype=np.float32)
         if array.shape != shape:
             raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} is not finite: {array[~np.isfinite(array)][:3]}")
-        return torch.from_numpy(array)
+        return array

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class Decoder(nn.Module):
@@ -31,10 +30,3 @@ def mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Sequential:
         layers += [nn.Linear(inputs, size), nn.ReLU()]
         inputs = size
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))
-
-
-def run_mlp(net: nn.Sequential, x: Tensor) -> Tensor:
-    """Return ``net(x)`` of linear and ReLU layers, to the same bits: calling modules costs a single robot more time."""
-    for layer in net:
-        x = F.linear(x, layer.weight, layer.bias) if isinstance(layer, nn.Linear) else torch.relu(x)
-    return x

@@ -15,7 +15,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tigr_core.decoder import run_mlp
 from tigr_core.mixture import MixturePosterior
 
 ROBOTS_AT_ONCE = 4  # whose windows are advanced together: their gates stay in the cache of a core
@@ -47,7 +46,7 @@ class Encoder(nn.Module):
 
     def posterior(self, hidden: Tensor) -> MixturePosterior:
         """Read the mixture off a GRU state, ``[..., H]``."""
-        return MixturePosterior.from_head(run_mlp(self.head, torch.relu(hidden)), self.num_components, self.latent_dim)
+        return MixturePosterior.from_head(self.head(torch.relu(hidden)), self.num_components, self.latent_dim)
 
     def hidden_sequence(self, x: Tensor, start: Tensor | None = None) -> Tensor:
         """Run the GRU over x ``[B, T, X]`` from zero or `start` ``[B, H]``; return all states, ``[B, T + 1, H]``."""
@@ -69,28 +68,24 @@ class Encoder(nn.Module):
         hidden = [self.hidden_windows(part) for part in windows.flatten(0, 1).split(4096)]
         return self.posterior(torch.cat(hidden).unflatten(0, windows.shape[:2]))
 
+    # Of windows only; how streams act is in `acting.py`.
+
     def initial_state(self, batch: int) -> Tensor:
-        """Return the empty context: GRU state ``[N, H]`` (stream), or one for each window under way ``[N, W, H]``.
+        """Return the empty context: a GRU state for each window under way ``[N, W, H]``.
 
         Entry j of W has seen j + 1 transitions; the windows of an empty context have seen as many zeros.
         """
-        if self.context == "stream":
-            return next(self.gru.parameters()).new_zeros((batch, self.hidden_dim))
         zeros = next(self.gru.parameters()).new_zeros((1, self.context_length, self.transition_dim))
         return self.hidden_sequence(zeros)[:, 1:].repeat(batch, 1, 1)
 
     def advance(self, state: Tensor, x: Tensor) -> Tensor:
-        """Add one transition x ``[N, X]`` to the context. For `window`, without gradient.
+        """Add one transition x ``[N, X]`` to the context, without gradient.
 
         A window that started at each of the last W transitions is under way, so that one product advances all of them;
         to run the GRU over the whole window anew would be W products of one row, four times as slow for one robot.
         """
-        if self.context == "window":
-            parts = zip(state.split(ROBOTS_AT_ONCE), x.split(ROBOTS_AT_ONCE), strict=True)
-            return torch.cat([self._advance_windows(*part) for part in parts])
-        weight_ih, weight_hh, bias_ih, bias_hh = self.gru._parameters.values()
-        assert weight_ih is not None and weight_hh is not None
-        return torch.gru_cell(x, state, weight_ih, weight_hh, bias_ih, bias_hh)
+        parts = zip(state.split(ROBOTS_AT_ONCE), x.split(ROBOTS_AT_ONCE), strict=True)
+        return torch.cat([self._advance_windows(*part) for part in parts])
 
     def _advance_windows(self, state: Tensor, x: Tensor) -> Tensor:
         """Advance the windows under way ``[N, W, H]``: the newest starts from zero, the oldest is complete then."""
@@ -106,7 +101,7 @@ class Encoder(nn.Module):
 
     def infer(self, state: Tensor) -> MixturePosterior:
         """Return the estimate ``[N]`` that the context gives."""
-        return self.posterior(state if self.context == "stream" else state[:, -1])
+        return self.posterior(state[:, -1])
 
 
 def windows_of(x: Tensor, length: int) -> Tensor:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fast mode of training: matrix products in bfloat16, and compiled regions where that pays.
+"""The fast mode of training: compiled regions where they pay, and matrix products in bfloat16 where the device has it.
 
-Parameters, sums, losses and optimisers stay float32. Results differ from the exact ones in the third digit.
+Parameters, sums, losses and optimisers stay float32. Results differ from the exact ones in the third digit where
+products are in bfloat16, in the last ones where they are not.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from tigr_core.encoder import Encoder
 
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # of processors, as PyTorch calls them
 Step = Callable[..., None]
 Function = TypeVar("Function", bound=Callable[..., Any])
 Loss = Callable[..., tuple[Tensor, Tensor]]  # a loss, and what else it tells
@@ -28,11 +30,27 @@ def compiler_found() -> bool:
     return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
-def with_bfloat16(function: Function, device: torch.device) -> Function:
-    """Return a function of tensors with its matrix products in bfloat16."""
+def product_dtype(device: torch.device) -> torch.dtype:
+    """Return what matrix products are computed in: bfloat16 where the device multiplies it, else float32.
+
+    A processor without instructions for it takes fifty times as long (AVX2, PyTorch 2.13), and many a desktop has none.
+    """
+    if device.type == "cuda":
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        has_bfloat16 = any(capabilities.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
+    return torch.bfloat16 if has_bfloat16 else torch.float32
+
+
+def with_fast_products(function: Function, device: torch.device) -> Function:
+    """Return a function of tensors with its matrix products in `product_dtype`."""
+    dtype = product_dtype(device)
+    if dtype == torch.float32:
+        return function
 
     def fast(*arguments: Any) -> Any:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, dtype=dtype):
             return function(*arguments)
 
     return fast  # type: ignore[return-value]
@@ -55,10 +73,12 @@ def compiled_gradients(loss_of: Loss, parameters: Sequence[Tensor], device: torc
     loss alone is compiled.
     """
     if not hasattr(dynamo_config, "trace_autograd_ops"):
-        return with_bfloat16(gradients_of(torch.compile(loss_of, fullgraph=True, dynamic=False), parameters), device)
+        return with_fast_products(
+            gradients_of(torch.compile(loss_of, fullgraph=True, dynamic=False), parameters), device
+        )
     dynamo_config.trace_autograd_ops = True
     compiled = torch.compile(gradients_of(loss_of, parameters), fullgraph=True, dynamic=False, options=_options(device))
-    return with_bfloat16(compiled, device)
+    return with_fast_products(compiled, device)
 
 
 def _options(device: torch.device) -> dict[str, Any] | None:
@@ -75,7 +95,7 @@ def fast_hidden_sequence(encoder: Encoder, device: torch.device) -> Callable[...
     lost in rounding: its gradients differ four times more from the exact ones, and it is no quicker.
     """
     if device.type != "cpu":
-        return with_bfloat16(encoder.hidden_sequence, device)
+        return with_fast_products(encoder.hidden_sequence, device)
     options = _options(device)
     forward_step = torch.compile(_forward_step, options=options)
     backward_step = torch.compile(_backward_step, options=options)
@@ -132,13 +152,13 @@ class _GRU(torch.autograd.Function):
         ctx: Any, step: Step, backward_step: Step, x: Tensor, start: Tensor,
         weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor,
     ) -> Tensor:  # fmt: skip
-        (steps, batch, _), hidden = x.shape, start.shape[1]
-        inputs = x.bfloat16().reshape(steps * batch, -1)
-        weight = weight_hh.bfloat16()
-        of_input = torch.addmm(bias_ih.bfloat16(), inputs, weight_ih.bfloat16().t()).view(steps, batch, 3 * hidden)
+        (steps, batch, _), hidden, dtype = x.shape, start.shape[1], product_dtype(x.device)
+        inputs = x.to(dtype).reshape(steps * batch, -1)
+        weight = weight_hh.to(dtype)
+        of_input = torch.addmm(bias_ih.to(dtype), inputs, weight_ih.to(dtype).t()).view(steps, batch, 3 * hidden)
         of_state = torch.empty_like(of_input)
         states = start.new_empty(steps + 1, batch, hidden)
-        rounded = torch.empty_like(states, dtype=torch.bfloat16)
+        rounded = torch.empty_like(states, dtype=dtype)
         states[0], rounded[0] = start, start
         for t in range(steps):
             torch.mm(rounded[t], weight.t(), out=of_state[t])  # `addmm` would first write the bias out row by row

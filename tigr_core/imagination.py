@@ -55,7 +55,8 @@ class ImaginingView:
     def _step(self, obs: Tensor, start: TransitionBatch, generator: torch.Generator) -> tuple[TransitionBatch, Tensor]:
         """Go on from obs ``[B, D]`` of the roll-outs that began with `start`; return also next_obs, in units."""
         normaliser, seen = self.model.normaliser, self.model.policy_obs(obs)
-        action = self.model.actor.act(seen, start.latent, generator)
+        noise = torch.randn((len(obs), self.model.action_dim), generator=generator, device=obs.device)
+        action = self.model.actor.act(seen, start.latent, noise)
         predicted = self.model.decoder(normaliser.obs(obs), normaliser.action(action), start.critic_latent)
         next_obs, reward = normaliser.in_units(*predicted)
         step = replace(

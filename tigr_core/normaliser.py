@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 CHANGES = 3  # entries of x_t with `reward_changes`: effort, change of reward, change of effort
 CHANGE_GAIN, LARGEST_CHANGE = 10.0, 3.0  # of both changes
+Values = TypeVar("Values", Tensor, np.ndarray)
 STD_EPSILON = 1e-6  # the one floor of a standard deviation: constant entries map to zero
 
 
@@ -117,8 +119,7 @@ class Normaliser(nn.Module):
     def _changes(self, now: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor] | None) -> Tensor:
         felt = self._felt(*now)
         change = torch.zeros_like(felt) if before is None else CHANGE_GAIN * (felt - self._felt(*before))
-        effort = 5.0 * felt[..., 1:] - 5.0 / 3.0  # about zero for actions drawn uniformly
-        return torch.cat([effort, LARGEST_CHANGE * (change / LARGEST_CHANGE).tanh()], dim=-1)
+        return torch.cat([effort_input(felt[..., 1:]), LARGEST_CHANGE * (change / LARGEST_CHANGE).tanh()], dim=-1)
 
     def _felt(self, action: Tensor, reward: Tensor) -> Tensor:
         """Return normalised reward and effort, ``[..., 2]``."""
@@ -145,9 +146,19 @@ class Normaliser(nn.Module):
         return next_obs / scale[1:] + shift[1:], reward * self.reward_gain / scale[0] + shift[0]
 
     @property
+    def shift_and_scale(self) -> tuple[Tensor, Tensor]:
+        """What x_t without changes is shifted and scaled by, ``[X]`` each: they follow every update."""
+        return self._shift, self._scale
+
+    @property
     def transition_dim(self) -> int:
         """Size of x_t."""
         return len(self._shift) + self.reward_changes * CHANGES
+
+
+def effort_input(effort: Values) -> Values:
+    """Return how x_t tells the mean square of an action: about zero for actions drawn uniformly."""
+    return 5.0 * effort - 5.0 / 3.0
 
 
 def _refresh_after_load(module: nn.Module, _incompatible: Any) -> None:

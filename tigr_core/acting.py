@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model as it acts, without gradients: what is inferred after one more transition, and what to do then.
+
+For one robot that is a dozen products of one row, with fifty small steps between them. A small step costs a microsecond
+in NumPy and three to five in PyTorch, all of them together more than the products. So for stream encoders PyTorch does
+the products, from the parameters as they are, and NumPy all between. Other encoders act by their own modules.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tigr_core.actor_critic import LOG_STD_RANGE
+from tigr_core.encoder import Encoder
+from tigr_core.mixture import MixturePosterior
+from tigr_core.model import TaskInferenceModel
+from tigr_core.normaliser import CHANGE_GAIN, LARGEST_CHANGE, effort_input
+
+
+class Step(NamedTuple):
+    """A transition of N robots, float32."""
+
+    obs: np.ndarray  # [N, D]
+    action: np.ndarray  # [N, A]
+    reward: np.ndarray  # [N]
+    next_obs: np.ndarray  # [N, D]
+    before: tuple[np.ndarray, np.ndarray] | None  # action and reward of the transition before
+
+
+class Acting(Protocol):
+    """A model for N robots at a time; what its encoder keeps of their contexts is a state."""
+
+    def initial_state(self, num_robots: int) -> Any:
+        """Return the state of empty contexts."""
+
+    def advance(self, state: Any, step: Step) -> Any:
+        """Return the state after one more transition."""
+
+    def infer(self, state: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return mixture weights ``[N, K]`` and z ``[N, L]``."""
+
+    def posterior(self, state: Any) -> MixturePosterior:
+        """Return all that is inferred, ``[N]``."""
+
+    def act(self, obs: np.ndarray, latent: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        """Return actions ``[N, A]`` for observations ``[N, D]``.
+
+        Standard normal noise ``[N, A]`` picks them; None: the most likely ones.
+        """
+
+
+def acting(model: TaskInferenceModel) -> Acting:
+    """Return how a model on the CPU acts."""
+    streams = isinstance(model.encoder, Encoder) and model.encoder.context == "stream"
+    return StreamActing(model) if streams else ModuleActing(model)
+
+
+class ModuleActing:
+    """Acts by the modules themselves."""
+
+    def __init__(self, model: TaskInferenceModel) -> None:
+        self.model = model
+
+    @torch.inference_mode()
+    def initial_state(self, num_robots: int) -> Any:
+        return self.model.encoder.initial_state(num_robots)
+
+    @torch.inference_mode()
+    def advance(self, state: Any, step: Step) -> Any:
+        x = self.model.normaliser.transition(*(torch.from_numpy(part) for part in step[:4]))
+        return self.model.encoder.advance(state, x)
+
+    @torch.inference_mode()
+    def posterior(self, state: Any) -> MixturePosterior:
+        posterior: MixturePosterior = self.model.encoder.infer(state)
+        return posterior
+
+    @torch.inference_mode()
+    def infer(self, state: Any) -> tuple[np.ndarray, np.ndarray]:
+        posterior = self.posterior(state)
+        return posterior.weights.numpy(), posterior.latent.numpy()
+
+    @torch.inference_mode()
+    def act(self, obs: np.ndarray, latent: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        drawn = None if noise is None else torch.from_numpy(noise)
+        return self.model.actor.act(
+            self.model.policy_obs(torch.from_numpy(obs)), torch.from_numpy(latent), drawn
+        ).numpy()
+
+
+class StreamActing:
+    """Acts with a GRU that is carried along: formulas of `Normaliser`, `Encoder`, `MixturePosterior` and `Actor`."""
+
+    def __init__(self, model: TaskInferenceModel) -> None:
+        self.model, self.encoder, gru = model, model.encoder, model.encoder.gru
+        self._of_input = _Layer(gru.bias_ih_l0, gru.weight_ih_l0)
+        self._of_state = _Layer(gru.bias_hh_l0, gru.weight_hh_l0)
+        self._head, self._policy = _layers(model.encoder.head), _layers(model.actor.net)
+        self._hidden_dim = model.encoder.hidden_dim
+        self._components, self._latent_dim = model.config.num_components, model.config.latent_dim
+        normaliser = model.normaliser
+        self._shift, self._scale = (values.numpy() for values in normaliser.shift_and_scale)
+        self._obs, self._reward = slice(model.obs_dim), model.obs_dim + model.action_dim  # in x_t
+        self._floor, self._gain = normaliser.reward_floor, normaliser.reward_gain
+        self._has_changes, self._turning = normaliser.reward_changes, list(model.config.turning)
+
+    def initial_state(self, num_robots: int) -> np.ndarray:
+        return np.zeros((num_robots, self._hidden_dim), dtype=np.float32)
+
+    def advance(self, state: np.ndarray, step: Step) -> np.ndarray:
+        """h' = (1 - update) new + update h, with new = tanh(W x + b + reset (U h + c))."""
+        of_input, of_state = self._of_input(self._transition(step)), self._of_state(state)
+        split = 2 * self._hidden_dim
+        gates, new = of_state[:, :split], of_state[:, split:]
+        gates += of_input[:, :split]
+        _sigmoid_(gates)
+        new *= gates[:, : self._hidden_dim]
+        new += of_input[:, split:]
+        np.tanh(new, out=new)
+        change = state - new
+        change *= gates[:, self._hidden_dim :]
+        change += new
+        return change
+
+    def _transition(self, step: Step) -> np.ndarray:
+        reward = self._floored(step.reward)
+        x = np.concatenate((step.obs, step.action, reward[:, None], step.next_obs), axis=1)
+        x -= self._shift
+        x *= self._scale
+        return np.concatenate((x, self._changes(step)), axis=1) if self._has_changes else x
+
+    def _floored(self, reward: np.ndarray) -> np.ndarray:
+        return reward if self._floor is None else np.maximum(reward, np.float32(self._floor))
+
+    def _changes(self, step: Step) -> np.ndarray:
+        felt = self._felt(step.action, step.reward)
+        change = felt - (felt if step.before is None else self._felt(*step.before))
+        change = LARGEST_CHANGE * np.tanh(CHANGE_GAIN / LARGEST_CHANGE * change)
+        return np.concatenate((effort_input(felt[:, 1:]), change), axis=1)
+
+    def _felt(self, action: np.ndarray, reward: np.ndarray) -> np.ndarray:
+        scaled = self._floored(reward) * (self._scale[self._reward] / self._gain)
+        return np.stack((scaled, np.square(action).mean(axis=1)), axis=1)
+
+    def infer(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        output = _run(self._head, np.maximum(state, 0.0))
+        parts = output.reshape(len(state), self._components, 2 * self._latent_dim + 1)
+        logits = parts[:, :, -1]
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        weights /= weights.sum(axis=1, keepdims=True)
+        return weights, np.matmul(weights[:, None, :], parts[:, :, : self._latent_dim])[:, 0]
+
+    @torch.inference_mode()
+    def posterior(self, state: np.ndarray) -> MixturePosterior:
+        posterior: MixturePosterior = self.encoder.posterior(torch.from_numpy(state))
+        return posterior
+
+    def act(self, obs: np.ndarray, latent: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        output = _run(self._policy, np.concatenate((*self._policy_obs(obs), latent), axis=1))
+        action_dim = output.shape[1] // 2
+        raw = output[:, :action_dim]
+        if noise is not None:
+            raw = raw + np.exp(output[:, action_dim:].clip(*LOG_STD_RANGE)) * noise
+        return np.tanh(raw)
+
+    def _policy_obs(self, obs: np.ndarray) -> tuple[np.ndarray, ...]:
+        further: tuple[np.ndarray, ...] = ()
+        if self._turning:
+            angle, obs = obs[:, self._turning], obs.copy()
+            obs[:, self._turning] = angle.clip(-np.pi, np.pi)
+            further = np.sin(angle), np.cos(angle)
+        return ((obs - self._shift[self._obs]) * self._scale[self._obs], *further)
+
+
+class _Layer:
+    """A linear layer that reads the parameters of a module where they are."""
+
+    def __init__(self, bias: Tensor, weight: Tensor) -> None:
+        self.bias, self.weight = bias.detach(), weight.detach().t()
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return torch.addmm(self.bias, torch.from_numpy(x), self.weight).numpy()
+
+
+def _layers(net: nn.Sequential) -> list[_Layer]:
+    return [_Layer(layer.bias, layer.weight) for layer in net if isinstance(layer, nn.Linear)]
+
+
+def _run(layers: list[_Layer], x: np.ndarray) -> np.ndarray:
+    """Return the output of linear layers with ReLU between them."""
+    *hidden, last = layers
+    for layer in hidden:
+        x = layer(x)
+        np.maximum(x, 0.0, out=x)
+    return last(x)
+
+
+def _sigmoid_(x: np.ndarray) -> None:
+    np.negative(x, out=x)
+    np.minimum(x, 80.0, out=x)  # no further, for exp does not overflow there
+    np.exp(x, out=x)
+    x += 1.0
+    np.reciprocal(x, out=x)
