@@ -104,7 +104,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def quantities(self) -> np.ndarray:
         """What tasks can be about, after the last step, [N, Q]: the quantities of the robot side by side."""
         self._require_reset()
-        return self._batch.flat(self._quantities)
+        return self._flat_quantities
 
     @property
     def rngs(self) -> list[np.random.Generator]:
@@ -155,7 +155,8 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._changes = changes
         self._steps[:] = 0
         self._quantities = self._robot.quantities(self._state, self._state)
-        tracking = self._batch.track(self.quantities)
+        self._flat_quantities = self._batch.flat(self._quantities)
+        tracking = self._batch.track(self._flat_quantities)
         nothing = {name: np.zeros(self.num_envs) for name in (*tracking.terms, "control")}
         return self._observe(self._state), self._info(tracking, nothing)
 
@@ -178,8 +179,9 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         state = self._state = self._robot.step(previous_state, ctrl)
         previous_quantities = self._quantities
         self._quantities = self._robot.quantities(previous_state, state)
+        self._flat_quantities = self._batch.flat(self._quantities)
         self._steps += 1
-        tracking = self._batch.track(self.quantities)
+        tracking = self._batch.track(self._flat_quantities)
         control = self._batch.control_reward(self.spec_robot.ctrl_to_action(ctrl))
         info = self._info(tracking, {**tracking.terms, "control": control})
         if self._task_change is not None:

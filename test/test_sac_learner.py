@@ -88,7 +88,7 @@ def test_what_a_teacher_does_weighs_half_after_each_half_life() -> None:
     shown = replace(plain, taught=done + torch.tensor([[0.1], [0.3]]))  # mean squared difference: 0.05
     for steps, weight in ((0, 8.0), (4, 2.0)):
         subject.steps = steps
-        subject._imitate_less()
+        subject.schedule()
         losses = [subject.actor_loss(data, torch.zeros(2, 1))[0].item() for data in (shown, plain)]
         assert losses[0] - losses[1] == pytest.approx(weight * 0.05, rel=1e-4)
 

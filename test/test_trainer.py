@@ -251,7 +251,7 @@ def test_the_point_robot_learns(tmp_path: Path) -> None:
     Trainer(config, tmp_path, collector=collector, progress=make_progress(io.StringIO())).run()
     returns = read_progress(tmp_path / "progress.csv")["test_return"]
     assert returns[0] < -14.0  # standing still
-    assert returns[-1] > -13.0
+    assert returns[-1] > returns[0] + 4.0  # 6 to 11 for four seeds: another processor is as another seed
 
 
 @pytest.mark.parametrize("name", ["ant_goal", "hopper_rand_params"])

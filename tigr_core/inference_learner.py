@@ -29,7 +29,7 @@ from tigr_core.mixture import MixturePosterior
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pcgrad import descend, groups_of, masks_of
 from tigr_core.random_shift import RandomShift
-from tigr_core.replay import Context, ReplayBuffer
+from tigr_core.replay import Context, ReplayBuffer, sent
 from tigr_core.task_code import TaskCode
 
 INITIAL_RECONSTRUCTION_WEIGHT = 1.0 / 3.0
@@ -240,7 +240,7 @@ class InferenceLearner:
         seen = self.rng.integers(0, self.config.sequence_length + 1, size=size)
         rows = np.broadcast_to(np.arange(sequences)[:, None], size)
         device = self.model.normaliser.mean.device
-        return tuple(torch.from_numpy(np.ascontiguousarray(a).ravel()).to(device) for a in (rows, seen))  # type: ignore[return-value]
+        return sent(rows.ravel(), device), sent(seen.ravel(), device)
 
     def _draw_decoded(self, start: Tensor, end: Tensor) -> Tensor:
         """Draw time steps ``[B, M]`` uniformly from the segments [start, end), before and after the target alike."""
@@ -259,7 +259,7 @@ class InferenceLearner:
     def _reconstruction(self, latent: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """Return the mean errors of next observation and reward, decoded from z ``[B, L]``."""
         batch, decoded = targets.decoded.shape[:2]
-        chunk = batch if latent.is_cuda else max(1, DECODED_AT_ONCE // decoded)
+        chunk = max(1, DECODED_AT_ONCE // decoded) if latent.device.type == "cpu" else batch
         weight = targets.weight / batch
         state, reward = sum_chunks(
             self._errors, chunk, latent, (targets.decoded, weight), self.model.decoder.parameters()

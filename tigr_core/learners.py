@@ -22,13 +22,14 @@ from envs.tasks import TaskSet
 from tigr_core.config import Config
 from tigr_core.imagination import ImaginingView
 from tigr_core.inference_learner import InferenceLearner
+from tigr_core.launches import Capture, Launches, cuda_capture
 from tigr_core.metric_means import MetricMeans
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pearl import PearlLearner, PearlView
 from tigr_core.progress import Progress
 from tigr_core.random_shift import RandomShift
 from tigr_core.replay import ReplayBuffer
-from tigr_core.sac_learner import ControlRefund, SACLearner, TransitionView
+from tigr_core.sac_learner import ControlRefund, SACLearner, TransitionBatch, TransitionView
 from tigr_core.stop import AskStop
 from tigr_core.task_code import TaskCode
 from tigr_core.teachers import Teachers
@@ -80,6 +81,7 @@ class Learners:
         self.means = MetricMeans()
         self.inferred = self.controlled = 0  # steps of the epoch
         self.view: View | None = None
+        self.launches: Launches | None = None  # of SAC steps on the view
         self.view_episodes: Tensor | None = None
         self.view_encoder: dict[str, Tensor] | None = None  # that it is encoded with; it may learn meanwhile
         self.beside_s = 0.0  # of the epoch's inference phase, for SAC
@@ -97,6 +99,7 @@ class Learners:
         done = self._control(epoch, self.config.sac.steps_per_epoch)
         if done:
             self.controlled, self.view, self.view_episodes, self.view_encoder = 0, None, None, None
+            self.launches = None
         return done
 
     def _infer_and_control(self, epoch: int, beside: int) -> bool:
@@ -110,7 +113,7 @@ class Learners:
             self.beside_s += time.perf_counter() - started
             return done
 
-        if threads == 1:
+        if threads == 1 or self.device.type != "cpu":
             return control() and self._infer(epoch)
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="sac") as pool:
@@ -139,11 +142,11 @@ class Learners:
         """Take SAC steps of the epoch up to number `end`."""
         config = self.config.sac
         self._open_view(epoch)
-        assert self.view is not None
+        assert self.launches is not None
         while self.controlled < end:
-            batch = self.view.sample(config.batch_size, self.control_generator)
-            self.means.add("sac", self.sac.step(batch))  # type: ignore[arg-type]  # the view is the learner's own
-            self.controlled += 1
+            steps, metrics = self.launches.take(end - self.controlled)
+            self.means.add("sac", metrics, steps)
+            self.controlled += steps
             if end == config.steps_per_epoch:
                 self.progress.phase("sac", self.controlled, end)
             if self.stop():
@@ -166,6 +169,18 @@ class Learners:
                 self.view = self._make_view(self.view_episodes, epoch)
             finally:
                 self.model.encoder.load_state_dict(now)
+        self.launches = Launches(self.sac, self._draw_batch, self._capture_of(self.view))
+
+    def _draw_batch(self) -> TransitionBatch:
+        assert self.view is not None
+        batch = self.view.sample(self.config.sac.batch_size, self.control_generator)
+        return batch  # type: ignore[return-value]  # PEARL's learner takes its own
+
+    def _capture_of(self, view: View) -> Capture | None:
+        """Return how SAC's steps on a view are captured; None where they ask the device for numbers, or need not be."""
+        if self.device.type != "cuda" or not isinstance(view, TransitionView) or view.group is not None:
+            return None
+        return cuda_capture(self.control_generator)
 
     def _draw_view(self) -> Tensor:
         """Choose this epoch's replay episodes: as many as its draws need, so that none is encoded in vain."""

@@ -15,12 +15,12 @@ class MetricMeans:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
-    def add(self, prefix: str, metrics: dict[str, Tensor]) -> None:
-        """Count one step's metrics."""
+    def add(self, prefix: str, metrics: dict[str, Tensor], steps: int = 1) -> None:
+        """Count the metrics of a step, or the means of several."""
         for name, value in metrics.items():
-            key = f"{prefix}/{name}"
-            self._sums[key] = self._sums[key] + value.double() if key in self._sums else value.double()
-            self._counts[key] = self._counts.get(key, 0) + 1
+            key, total = f"{prefix}/{name}", value.double() * steps
+            self._sums[key] = self._sums[key] + total if key in self._sums else total
+            self._counts[key] = self._counts.get(key, 0) + steps
 
     def pop(self) -> dict[str, float]:
         """Return the means and start anew."""

@@ -66,7 +66,8 @@ class MixturePosterior:
         """
         num_components = self.mean.shape[-2]
         pairs = torch.triu_indices(num_components, num_components, offset=1, device=self.mean.device)
-        first, second = F.one_hot(pairs, num_components).to(self.mean.dtype).transpose(1, 2)  # [K, pairs] each
+        one_hot = torch.eye(num_components, dtype=self.mean.dtype, device=self.mean.device)
+        first, second = one_hot[:, pairs[0]], one_hot[:, pairs[1]]  # [K, pairs] each
         with torch.autocast(self.mean.device.type, enabled=False):  # differences of what bfloat16 rounds
             distance2 = (self.mean.transpose(-1, -2) @ (first - second)).square().sum(dim=-2)
             spread = self.std.sum(dim=-1) @ (first + second)

@@ -79,7 +79,7 @@ class PearlView:
         """Draw obs, action, reward, next_obs, terminated, base_task, parameter ``[G, count, ...]`` of tasks."""
         replay, device = self.replay, self.replay.device
         episode = np.stack([self.rng.choice(self._episodes[task], size=count) for task in tasks])
-        step = (self.rng.random(episode.shape) * replay.length.cpu().numpy()[episode]).astype(np.int64)
+        step = (self.rng.random(episode.shape) * replay.length.numpy()[episode]).astype(np.int64)
         e, t = (torch.from_numpy(a).to(device) for a in (episode, step))
         return (
             replay.obs[e, t],

@@ -20,6 +20,7 @@ from tigr_core.relabelling import Relabelled, Relabeller
 from tigr_core.rollout import Episodes
 
 LABELS = ("reward", "base_task", "parameter")
+HOST = ("length", "is_validation")  # stay with the processor, which draws by them
 FIELDS = ("obs", "action", "terminated", "length", "is_validation", *LABELS)
 OWN = {name: f"own_{name}" for name in LABELS}  # what an episode had when it came, where it may be relabelled
 LINEAR_ODDS = (0.9, 0.1)  # of the newest and the oldest episode, one over the other
@@ -74,6 +75,9 @@ class ReplayBuffer:
             return self._store[name][: self.num_episodes]
         raise AttributeError(name)
 
+    def _device_of(self, name: str) -> torch.device:
+        return torch.device("cpu") if name in HOST else self.device
+
     @property
     def num_transitions(self) -> int:
         """Valid transitions stored."""
@@ -123,7 +127,7 @@ class ReplayBuffer:
         kept = min(count, self.max_episodes)
         slots = (torch.arange(kept) + self.next_slot) % self.max_episodes
         for name, value in new.items():
-            self._store[name][slots] = value[-kept:].to(self.device)
+            self._store[name][slots] = value[-kept:].to(self._device_of(name))
         self.next_slot = int((self.next_slot + kept) % self.max_episodes)
         self.num_episodes = min(self.max_episodes, self.num_episodes + kept)
         self.num_added += count
@@ -141,7 +145,7 @@ class ReplayBuffer:
             return
         size = min(self.max_episodes, max(episodes, int(1.5 * allocated)))
         for name, value in like.items():
-            grown = torch.zeros((size, *value.shape[1:]), dtype=value.dtype, device=self.device)
+            grown = torch.zeros((size, *value.shape[1:]), dtype=value.dtype, device=self._device_of(name))
             if name in self._store:
                 grown[:allocated] = self._store[name]
             self._store[name] = grown
@@ -204,7 +208,7 @@ class ReplayBuffer:
         """
         slots = torch.arange(self.next_slot - episodes, self.next_slot) % self.num_episodes
         reward, label, parameter = (self._store[OWN[n] if self.relabelled else n][slots].cpu() for n in LABELS)
-        valid = torch.arange(self.episode_steps) < self.length.cpu()[slots].unsqueeze(1)
+        valid = torch.arange(self.episode_steps) < self.length[slots].unsqueeze(1)
         same = (label == label[:, :1]) & (parameter == parameter[:, :1]).all(dim=2)
         one = (same | ~valid).all(dim=1)
         returns = torch.where(valid, reward, 0.0).sum(dim=1)
@@ -213,12 +217,12 @@ class ReplayBuffer:
     def _too_far(self, worst_reward: float) -> np.ndarray:
         """Return which episodes have rewards of their own below `worst_reward`, ``[num_episodes]``."""
         own = self._store[OWN["reward"]][: self.num_episodes]
-        valid = torch.arange(self.episode_steps, device=self.device) < self.length.unsqueeze(1)
+        valid = torch.arange(self.episode_steps, device=self.device) < self.length.to(self.device).unsqueeze(1)
         return ((own < worst_reward) & valid).any(dim=1).cpu().numpy()
 
     def episode_pool(self, *, validation: bool) -> np.ndarray:
         """Return the slots of the training or validation episodes; all of them where that part is still empty."""
-        pool = np.flatnonzero(self.is_validation.cpu().numpy() == validation)
+        pool = np.flatnonzero(self.is_validation.numpy() == validation)
         return pool if len(pool) else np.arange(self.num_episodes)
 
     def draw_episodes(self, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -245,13 +249,13 @@ class ReplayBuffer:
         """
         pool = self.episode_pool(validation=validation)
         episode = rng.choice(pool, size=batch, p=self._odds(pool))
-        length = self.length.cpu().numpy()[episode]
+        length = self.length.numpy()[episode]
         end = 1 + (rng.random(batch) * length).astype(np.int64)
         step = end[:, None] - window + np.arange(window)[None, :]
         mask = step >= 0
         first = np.broadcast_to((window - np.minimum(end, window))[:, None], step.shape)
         context = self._gather(np.broadcast_to(episode[:, None], step.shape), step.clip(0), first)
-        return context, torch.from_numpy(mask).to(self.device)
+        return context, sent(mask, self.device)
 
     def sample_sequences(
         self,
@@ -267,7 +271,7 @@ class ReplayBuffer:
         The first piece starts where an episode starts; the number of steps to the next splice is geometric with mean
         `segment_length`.
         """
-        pool, length = self.episode_pool(validation=validation), self.length.cpu().numpy()
+        pool, length = self.episode_pool(validation=validation), self.length.numpy()
         odds, (source, take) = self._odds(pool), np.empty((2, batch, 0), dtype=np.int64)
         while (take.sum(axis=1) < steps).any():
             more = (batch, 2 + 2 * steps // segment_length)
@@ -284,9 +288,7 @@ class ReplayBuffer:
         return self._gather(episode, first + now - start, start)
 
     def _gather(self, episode: np.ndarray, step: np.ndarray, start: np.ndarray) -> Context:
-        e, t, piece_start = (
-            torch.from_numpy(np.ascontiguousarray(values)).to(self.device) for values in (episode, step, start)
-        )
+        e, t, piece_start = (sent(values, self.device) for values in (episode, step, start))
         base_task, parameter = self.base_task[e, t].long(), self.parameter[e, t]
         task = torch.cat([base_task.unsqueeze(2).to(parameter), parameter], dim=2)
         segment_start, segment_end = _segments(piece_start, task)
@@ -309,9 +311,15 @@ class ReplayBuffer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the content of a checkpoint."""
-        self._store = {name: value.to(self.device) for name, value in state["store"].items()}
+        self._store = {name: value.to(self._device_of(name)) for name, value in state["store"].items()}
         self.num_episodes = self._store["length"].shape[0] if self._store else 0
         self.next_slot, self.num_added = int(state["next_slot"]), int(state["num_added"])
+
+
+def sent(values: np.ndarray, device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device. The processor does not wait for a GPU to take it."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _segments(piece_start: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:

@@ -115,7 +115,7 @@ class TransitionView:
         chunk: int | None = None,
         stop: AskStop = never,
     ) -> None:
-        obs, action = replay.obs[episodes], replay.action[episodes]
+        obs, action, length = replay.obs[episodes], replay.action[episodes], replay.length.to(episodes.device)[episodes]
         reward = model.normaliser.floored(replay.reward[episodes])
         code = [] if task_code is None else [task_code(replay.base_task[episodes].long(), replay.parameter[episodes])]
         at_once = chunk or EPISODES_ENCODED_AT_ONCE[model.config.context]
@@ -137,7 +137,7 @@ class TransitionView:
         self.outcome = torch.cat(
             [action, reward.unsqueeze(-1), replay.terminated[episodes].unsqueeze(-1), *code], dim=-1
         ).flatten(0, 1)  # [E T, A + 2 (+ L)]
-        valid = torch.arange(steps, device=reward.device) < replay.length[episodes].unsqueeze(1)
+        valid = torch.arange(steps, device=reward.device) < length.unsqueeze(1)
         self.valid = valid.flatten().nonzero().squeeze(1)
         self.critic_sees_task, self.told_share = critic_sees_task, told_share
         self.shift, self.base_task = shift, replay.base_task[episodes].long().flatten()
@@ -214,10 +214,12 @@ class SACLearner:
             torch.tensor(config.temperature, device=device).log().requires_grad_(config.learn_temperature)
         )
         self.teacher_weight = torch.tensor(config.teacher_weight, device=device)
+        self.least_log_temperature = torch.full_like(self.log_temperature, -math.inf, requires_grad=False)
         self.target_entropy = -config.target_entropy_factor * model.action_dim
-        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.actor_learning_rate, fused=True)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.critic_learning_rate, fused=True)
-        self.temperature_optimiser = torch.optim.Adam([self.log_temperature], lr=config.temperature_learning_rate)
+        adam = partial(torch.optim.Adam, fused=True, capturable=device.type == "cuda")
+        self.actor_optimiser = adam(self.actor.parameters(), lr=config.actor_learning_rate)
+        self.critic_optimiser = adam(self.critic.parameters(), lr=config.critic_learning_rate)
+        self.temperature_optimiser = adam([self.log_temperature], lr=config.temperature_learning_rate)
         self.steps = 0
         gradients = partial(compiled_gradients, device=device) if fast else gradients_of
         self._critic_gradients = gradients(self.critic_loss, list(self.critic.parameters()))
@@ -230,6 +232,18 @@ class SACLearner:
 
     def step(self, batch: TransitionBatch) -> dict[str, Tensor]:
         """Do one critic step, every `actor_every` steps one actor and temperature step, and move the targets."""
+        self.schedule()
+        return self.update(batch)
+
+    def schedule(self) -> None:
+        """Set what changes with the number of steps."""
+        config = self.config
+        self.teacher_weight.fill_(config.teacher_weight * self._left(config.teacher_half_life))
+        floor = config.min_temperature * self._left(config.min_temperature_half_life)
+        self.least_log_temperature.fill_(math.log(floor) if floor > 0.0 else -math.inf)
+
+    def update(self, batch: TransitionBatch) -> dict[str, Tensor]:
+        """Do a step under the present schedule. Does not ask the device for a number, so that it can be captured."""
         metrics = self._critic_step(batch)
         if self.steps % self.config.actor_every == 0:
             metrics |= self._actor_step(batch)
@@ -288,7 +302,6 @@ class SACLearner:
         return {"critic_loss": loss, "q_mean": value.mean()}
 
     def _actor_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
-        self._imitate_less()
         loss, log_prob = self._descend(self.actor_loss, self._actor_gradients, self.actor_optimiser, batch)
         entropy = -log_prob.mean()
         if self.config.learn_temperature:
@@ -300,17 +313,8 @@ class SACLearner:
             ()
         )  # d/dlog of temperature loss, scale-free
         self.temperature_optimiser.step()
-        if self.config.min_temperature > 0.0:
-            with torch.no_grad():
-                self.log_temperature.clamp_min_(math.log(self.min_temperature))
-
-    @property
-    def min_temperature(self) -> float:
-        """The floor of a learned temperature: high while motions are to be found, low once they are to be refined."""
-        return self.config.min_temperature * self._left(self.config.min_temperature_half_life)
-
-    def _imitate_less(self) -> None:
-        self.teacher_weight.fill_(self.config.teacher_weight * self._left(self.config.teacher_half_life))
+        with torch.no_grad():
+            self.log_temperature.clamp_min_(self.least_log_temperature)
 
     def _left(self, half_life: int) -> float:
         """The share that is left by now of what falls by half in so many steps; all of it if they are 0."""
