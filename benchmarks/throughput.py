@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast an epoch and its parts run at the paper's sizes, beside what the machine can do. Run: ``make bench``.
 
-Prints a table and writes it as JSON. Ceilings are measured in the same run: a matrix product at the policy's size
-(256 x 300 x 300) in float32 for the exact mode and in bfloat16 for the fast one, and physics alone in one thread times
-the threads. Operations are counted from the network sizes, three times the forward ones where gradients are formed.
+Prints a table and writes it as JSON. Ceilings are measured right before and right after each row, for a shared machine
+changes its speed by the minute: a matrix product at the policy's size (256 x 300 x 300), in float32 for the exact mode
+and for the fast one in what that multiplies in (`fast.product_dtype`), and physics alone, a share of the robots in each
+thread. Operations are counted from the network sizes, three times the forward ones where gradients are formed. With
+``--device cuda`` the parts that learn are measured there.
 The baseline is `reference_cost.py`, timed on few repetitions. An epoch is as many environment, inference and SAC steps
 as the configuration says, with the encoding of the view that SAC reads, at a replay buffer that fills the view.
 """
@@ -11,6 +13,7 @@ as the configuration says, with the encoding of the view that SAC reads, at a re
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import itertools
 import json
@@ -18,7 +21,9 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +37,8 @@ from tigr_core import evaluation
 from tigr_core.collector import LocalCollector, Request
 from tigr_core.config import Config, load_config, override_config
 from tigr_core.controller import Controller
+from tigr_core.fast import product_dtype
+from tigr_core.launches import Launches
 from tigr_core.learners import Learners
 from tigr_core.model import TaskInferenceModel
 from tigr_core.progress import Progress
@@ -40,6 +47,8 @@ from tigr_core.rollout import Episodes
 from tigr_core.sac_learner import TransitionView
 from tigr_core.stop import never
 
+CPU = torch.device("cpu")
+MANY = 1_000_000  # SAC steps that are wanted, so that a launch takes as many as it can
 REAL_EPOCH_S = 90.0  # longer ones are added up from their parts
 
 
@@ -59,38 +68,64 @@ def shown(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 10.0 else f"{value:.2g}"
 
 
-def seconds_per_call(call: Callable[[], object], *, budget_s: float, warm_up: int = 2) -> float:
-    """Return the median duration of a call over about `budget_s`."""
+def seconds_per_call(
+    call: Callable[[], object], *, budget_s: float, warm_up: int = 2, device: torch.device = CPU
+) -> float:
+    """Return the median duration of a call over about `budget_s`, until the device is done with it."""
     for _ in range(warm_up):
         call()
     durations: list[float] = []
     end = time.perf_counter() + budget_s
     while time.perf_counter() < end or len(durations) < 3:
+        _wait_for(device)
         start = time.perf_counter()
         call()
+        _wait_for(device)
         durations.append(time.perf_counter() - start)
     return statistics.median(durations)
 
 
-def matmul_flops(dtype: torch.dtype, size: int = 300, batch: int = 256) -> float:
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matmul_flops(dtype: torch.dtype, device: torch.device = CPU, *, size: int = 300, batch: int = 256) -> float:
     """Return multiply-add operations a second (counted as two) of a product at the policy's size."""
-    a, b = torch.randn(batch, size).to(dtype), torch.randn(size, size).to(dtype)
-    out = torch.empty(batch, size, dtype=dtype)
-    return 2.0 * batch * size * size / seconds_per_call(lambda: torch.mm(a, b, out=out), budget_s=1.0)
+    a, b = (torch.randn(shape, device=device).to(dtype) for shape in ((batch, size), (size, size)))
+    out = torch.empty(batch, size, dtype=dtype, device=device)
+
+    def products() -> None:  # enough of them to keep a GPU from waiting for Python
+        for _ in range(20):
+            torch.mm(a, b, out=out)
+
+    return 40.0 * batch * size * size / seconds_per_call(products, budget_s=0.5, device=device)
 
 
-def raw_env_steps(config: Config) -> float:
-    """Return control steps a second of the physics alone, one thread, 80 robots along episodes of random actions."""
+def raw_env_steps(config: Config, num_threads: int) -> float:
+    """Return control steps a second of the physics alone: 80 robots along an episode of random actions, in threads."""
+    steps, shares = config.env.episode_steps, np.array_split(np.arange(80), num_threads)
+    episodes = [_physics_episode(config, len(share)) for share in shares]
+
+    def all_shares() -> None:
+        for running in [pool.submit(episode) for episode in episodes]:
+            running.result()
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        return 80.0 * steps / seconds_per_call(all_shares, budget_s=1.0, warm_up=1)
+
+
+def _physics_episode(config: Config, num_robots: int) -> Callable[[], None]:
     robot, rng = envs.ENVIRONMENTS[config.env.id].make_robot(1), np.random.default_rng(0)
-    start = np.stack([robot.initial_state(rng) for _ in range(80)])
-    ctrl = rng.uniform(-1.0, 1.0, (config.env.episode_steps, 80, robot.spec.action_dim))
+    start = np.stack([robot.initial_state(rng) for _ in range(num_robots)])
+    ctrl = rng.uniform(-1.0, 1.0, (config.env.episode_steps, num_robots, robot.spec.action_dim))
 
     def episode() -> None:
         state = start
         for controls in ctrl:
             state = robot.step(state, controls)
 
-    return 80.0 * config.env.episode_steps / seconds_per_call(episode, budget_s=2.0, warm_up=1)
+    return episode
 
 
 def sac_flops(config: Config, obs_dim: int, action_dim: int) -> float:
@@ -122,15 +157,18 @@ def inference_flops(config: Config, model: TaskInferenceModel) -> float:
 class Bench:
     """The parts of an epoch of one configuration in one mode, filled with collected data."""
 
-    def __init__(self, config: Config, budget_s: float, replay: ReplayBuffer | None = None) -> None:
-        self.config, self.budget_s = config, budget_s
+    def __init__(
+        self, config: Config, budget_s: float, replay: ReplayBuffer | None = None, device: torch.device = CPU
+    ) -> None:
+        self.config, self.budget_s, self.device = config, budget_s, device
         robot = envs.make_vector(config.env.id).spec_robot
         self.obs_dim, self.action_dim = robot.obs_dim, robot.action_dim
-        self.model = TaskInferenceModel(config.model, self.obs_dim, self.action_dim)
-        self.rng, self.generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+        self.acting_model = TaskInferenceModel(config.model, self.obs_dim, self.action_dim)
+        self.model = self.acting_model if device == CPU else copy.deepcopy(self.acting_model).to(device)
+        self.rng, self.generator = np.random.default_rng(0), torch.Generator(device).manual_seed(0)
         self.train_tasks, _ = evaluation.split_tasks(config)
         self.collector = LocalCollector(config.env, num_threads=torch.get_num_threads())
-        self.replay = replay or self._filled_replay()
+        self.replay = replay if replay is not None and replay.device == device else self._filled_replay()
         self.learners = Learners(
             self.model,
             config,
@@ -147,7 +185,7 @@ class Bench:
 
     def _filled_replay(self) -> ReplayBuffer:
         config = self.config
-        replay = ReplayBuffer(config.training.replay_capacity, config.env.episode_steps)
+        replay = ReplayBuffer(config.training.replay_capacity, config.env.episode_steps, device=self.device)
         episodes = self.collect()
         while replay.num_episodes < self.view_episodes:
             replay.add(episodes, self.rng)
@@ -160,12 +198,12 @@ class Bench:
         return -(-sac.steps_per_epoch * sac.batch_size // (steps * sac.draws_per_transition))
 
     def _seconds(self, call: Callable[[], object], warm_up: int = 1) -> float:
-        return seconds_per_call(call, budget_s=self.budget_s, warm_up=warm_up)
+        return seconds_per_call(call, budget_s=self.budget_s, warm_up=warm_up, device=self.device)
 
     def collect(self) -> Episodes:
         count = self.config.training.tasks_per_epoch
         tasks = (self.train_tasks * count)[:count]
-        return self.collector.collect(self.model, Request(tasks, list(range(count)), noise_seed=0))
+        return self.collector.collect(self.acting_model, Request(tasks, list(range(count)), noise_seed=0))
 
     def collection(self) -> float:
         """Return environment steps a second."""
@@ -178,7 +216,7 @@ class Bench:
 
     def view(self, episodes: int) -> TransitionView:
         encode = self.inference.encode_episodes
-        return TransitionView(self.model, self.replay, torch.arange(episodes), encode=encode)
+        return TransitionView(self.model, self.replay, torch.arange(episodes, device=self.device), encode=encode)
 
     def encoding(self) -> float:
         """Return transitions encoded a second."""
@@ -188,13 +226,18 @@ class Bench:
     def sac_steps(self, batch: int) -> float:
         """Return SAC steps a second."""
         view = self.view(80)
-        return 1.0 / self._seconds(lambda: self.sac.step(view.sample(batch, self.generator)), warm_up=3)
+        capture = self.learners.capture_of(view)
+        launches = Launches(self.sac, lambda: view.sample(batch, self.learners.control_generator), capture)
+        while capture is not None and launches.take(MANY)[0] == 1:
+            pass  # the steps before the first launch
+        seconds = self._seconds(lambda: launches.take(MANY), warm_up=3)
+        return (1 if capture is None else launches.steps_per_launch) / seconds
 
     def control_tick(self, count: int) -> np.ndarray:
         """Return durations of observation in -> action out of one robot on one thread, in seconds."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        controller = Controller(self.model, 1)
+        controller = Controller(self.acting_model, 1)
         obs, reward, durations = np.zeros((1, self.obs_dim)), np.zeros(1), []
         action = controller.act(obs)
         for _ in range(count):
@@ -210,6 +253,7 @@ class Bench:
         marks = [time.perf_counter()]
         for part in (self.collect, lambda: self.learners.infer(2), lambda: self.learners.control(2)):
             part()
+            _wait_for(self.device)
             marks.append(time.perf_counter())
         beside = self.config.sac.beside_inference
         names = ("collection", f"inference, and {beside:.0%} of SAC beside it" if beside else "inference", "SAC")
@@ -240,6 +284,13 @@ class Measurement:
         self.console.print(f"{name}: {shown(achieved)} {unit} {note}", highlight=False)
         return achieved
 
+    def add_below(
+        self, name: str, achieve: Callable[[], float], unit: str, ceiling: Callable[[], float], note: str = ""
+    ) -> float:
+        """Add a row below a ceiling that is measured before and after it."""
+        before, achieved, after = ceiling(), achieve(), ceiling()
+        return self.add(name, achieved, unit, (before + after) / 2.0, note)
+
     def add_epoch(self, name: str, parts: dict[str, float], baseline_s: float | None, how: str) -> float:
         """Add a row of an epoch from the seconds of its parts."""
         total = sum(parts.values())
@@ -248,21 +299,25 @@ class Measurement:
         return self.add(name, total, "s", note=f"{gain}{how}: {split}")
 
 
-def measure(config: Config, budget_s: float, console: Console) -> list[Row]:
+def measure(config: Config, budget_s: float, console: Console, device: torch.device) -> list[Row]:
     """Measure every row; the shorter the budget for each, the less they can be relied on."""
     found, threads = Measurement(console, []), torch.get_num_threads()
-    products = {}
-    for mode, dtype in (("exact", torch.float32), ("fast", torch.bfloat16)):
-        products[mode] = found.add(f"matmul {dtype}, 256 x 300 x 300", matmul_flops(dtype) / 1e9, "GFLOP/s")
-    raw = found.add("physics alone", raw_env_steps(config) * threads, "env steps/s", note=f"one thread times {threads}")
-    exact = Bench(config, budget_s)
+    for dtype in (torch.float32, torch.bfloat16):
+        found.add(f"matmul {dtype}, 256 x 300 x 300", matmul_flops(dtype, device) / 1e9, "GFLOP/s")
+    found.add("physics alone", raw_env_steps(config, threads), "env steps/s", note=f"{threads} threads")
+    exact = Bench(config_of_mode(config, "exact"), budget_s)
     baseline_s = measure_baseline(found, exact, repeats=max(1, int(budget_s)))
     for mode in ("exact", "fast"):
-        settings = override_config(config, [f"training.fast={str(mode == 'fast').lower()}"])
-        bench = exact if mode == "exact" else Bench(settings, budget_s, exact.replay)
-        measure_mode(found, bench, mode, 1e9 * products[mode], raw, baseline_s)
-    measure_window(found, override_config(config, ["model.context=window"]), exact, raw)
+        known = exact if mode == "exact" and device == CPU else None
+        bench = known or Bench(config_of_mode(config, mode), budget_s, exact.replay, device)
+        measure_mode(found, bench, mode, baseline_s)
+    measure_window(found, override_config(exact.config, ["model.context=window"]), exact)
     return found.rows
+
+
+def config_of_mode(config: Config, mode: str) -> Config:
+    """Return the configuration in the exact or the fast mode."""
+    return override_config(config, [f"training.fast={str(mode == 'fast').lower()}"])
 
 
 def measure_baseline(found: Measurement, bench: Bench, repeats: int) -> float:
@@ -278,22 +333,24 @@ def measure_baseline(found: Measurement, bench: Bench, repeats: int) -> float:
     return found.add_epoch("baseline: epoch", epoch_seconds(bench.config, rates), None, "from its parts")
 
 
-def measure_mode(
-    found: Measurement, bench: Bench, mode: str, product_flops: float, raw: float, baseline_s: float
-) -> None:
+def measure_mode(found: Measurement, bench: Bench, mode: str, baseline_s: float | None) -> None:
     """Add the rows of the exact or the fast mode."""
     config, rates = bench.config, {}
-    rates["collection"] = found.add(f"{mode}: collection", bench.collection(), "env steps/s", raw)
-    ceiling = product_flops / inference_flops(config, bench.model)
-    rates["inference"] = found.add(f"{mode}: inference", bench.inference_steps(), "steps/s", ceiling)
+    dtype = product_dtype(bench.device) if mode == "fast" else torch.float32
+
+    def steps_of(flops: float) -> Callable[[], float]:
+        return lambda: matmul_flops(dtype, bench.device) / flops
+
+    rates["collection"] = add_collection(found, f"{mode}: collection", bench)
+    ceiling = steps_of(inference_flops(config, bench.model))
+    rates["inference"] = found.add_below(f"{mode}: inference", bench.inference_steps, "steps/s", ceiling)
     rates["encoding"] = found.add(f"{mode}: encoding of the view", bench.encoding(), "transitions/s")
-    for batch in (256, 1024):
+    for batch in dict.fromkeys((256, 1024, config.sac.batch_size)):
         sized = override_config(config, [f"sac.batch_size={batch}"])
-        ceiling = product_flops / sac_flops(sized, bench.obs_dim, bench.action_dim)
-        rate = found.add(f"{mode}: SAC, batch {batch}", bench.sac_steps(batch), "steps/s", ceiling)
+        ceiling = steps_of(sac_flops(sized, bench.obs_dim, bench.action_dim))
+        rate = found.add_below(f"{mode}: SAC, batch {batch}", partial(bench.sac_steps, batch), "steps/s", ceiling)
         if batch == config.sac.batch_size:
             rates["SAC"] = rate
-    rates.setdefault("SAC", bench.sac_steps(config.sac.batch_size))
     if mode == "exact":
         add_tick(found, "control tick, stream", bench)
     parts = epoch_seconds(config, rates)
@@ -303,13 +360,19 @@ def measure_mode(
         found.add_epoch(f"{mode}: epoch", parts, baseline_s, "from its parts")
 
 
-def measure_window(found: Measurement, config: Config, exact: Bench, raw: float) -> None:
+def measure_window(found: Measurement, config: Config, exact: Bench) -> None:
     """Add the rows of the paper's way to read the context."""
     bench = Bench(config, exact.budget_s, exact.replay)
-    found.add("window: collection", bench.collection(), "env steps/s", raw)
+    add_collection(found, "window: collection", bench)
     found.add("window: inference", bench.inference_steps(), "steps/s")
     found.add("window: encoding of the view", bench.encoding(), "transitions/s")
     add_tick(found, "control tick, window", bench)
+
+
+def add_collection(found: Measurement, name: str, bench: Bench) -> float:
+    """Add the row of collecting, below physics alone."""
+    physics = partial(raw_env_steps, bench.config, torch.get_num_threads())
+    return found.add_below(name, bench.collection, "env steps/s", physics)
 
 
 def add_tick(found: Measurement, name: str, bench: Bench) -> None:
@@ -318,18 +381,27 @@ def add_tick(found: Measurement, name: str, bench: Bench) -> None:
     found.add(name, float(np.median(tick)), "us", note=f"p99 {np.percentile(tick, 99):.0f}, max {tick.max():.0f}")
 
 
+def processor() -> str:
+    """Return the processor's name, and what it multiplies in besides float32."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    name = capabilities.get("cpu_name") or platform.processor() or platform.machine()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()}, fast mode in {product_dtype(CPU)})"
+
+
 def main() -> None:
     """Print the table and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="half_cheetah_eight")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--device", default="cpu", help="where the parts that learn are measured: cpu or cuda")
     parser.add_argument("--quick", action="store_true", help="few repetitions: to see that it runs")
     arguments = parser.parse_args()
-    machine = (
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    )
+    machine = f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    if arguments.device != "cpu":
+        machine += f", {torch.cuda.get_device_name(arguments.device)}"
     console = Console()
-    rows = measure(load_config(arguments.config), 0.5 if arguments.quick else 5.0, console)
+    device = torch.device(arguments.device)
+    rows = measure(load_config(arguments.config), 0.5 if arguments.quick else 5.0, console, device)
     table = Table("part", "achieved", "unit", "ceiling", "ratio", "note", title=f"{arguments.config} on {machine}")
     for row in rows:
         ceiling, ratio = (shown(row.ceiling), f"{row.achieved / row.ceiling:.0%}") if row.ceiling else ("", "")

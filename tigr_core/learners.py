@@ -96,7 +96,7 @@ class Learners:
 
     def control(self, epoch: int) -> bool:
         """Take the epoch's SAC steps, or what is left of them."""
-        done = self._control(epoch, self.config.sac.steps_per_epoch)
+        done = self._control(epoch, self.config.sac.steps_per_epoch, shown=True)
         if done:
             self.controlled, self.view, self.view_episodes, self.view_encoder = 0, None, None, None
             self.launches = None
@@ -138,16 +138,15 @@ class Learners:
                 return False
         return True
 
-    def _control(self, epoch: int, end: int) -> bool:
+    def _control(self, epoch: int, end: int, *, shown: bool = False) -> bool:
         """Take SAC steps of the epoch up to number `end`."""
-        config = self.config.sac
         self._open_view(epoch)
         assert self.launches is not None
         while self.controlled < end:
             steps, metrics = self.launches.take(end - self.controlled)
             self.means.add("sac", metrics, steps)
             self.controlled += steps
-            if end == config.steps_per_epoch:
+            if shown:
                 self.progress.phase("sac", self.controlled, end)
             if self.stop():
                 return False
@@ -169,14 +168,14 @@ class Learners:
                 self.view = self._make_view(self.view_episodes, epoch)
             finally:
                 self.model.encoder.load_state_dict(now)
-        self.launches = Launches(self.sac, self._draw_batch, self._capture_of(self.view))
+        self.launches = Launches(self.sac, self._draw_batch, self.capture_of(self.view))
 
     def _draw_batch(self) -> TransitionBatch:
         assert self.view is not None
         batch = self.view.sample(self.config.sac.batch_size, self.control_generator)
         return batch  # type: ignore[return-value]  # PEARL's learner takes its own
 
-    def _capture_of(self, view: View) -> Capture | None:
+    def capture_of(self, view: View) -> Capture | None:
         """Return how SAC's steps on a view are captured; None where they ask the device for numbers, or need not be."""
         if self.device.type != "cuda" or not isinstance(view, TransitionView) or view.group is not None:
             return None
