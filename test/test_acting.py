@@ -14,7 +14,7 @@ from helpers import generator, tiny_model
 from tigr_core.acting import ModuleActing, Step, StreamActing, acting
 from tigr_core.model import TaskInferenceModel
 
-STEPS, ROBOTS = 7, 5
+STEPS = 7
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"reward_gain": 4.0, "reward_floor": -1.0, "reward_changes": True},
@@ -30,21 +30,22 @@ def model_of(settings: dict[str, Any]) -> TaskInferenceModel:
     return model
 
 
-def episodes() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def episodes(robots: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     source = generator(1)
-    obs = 4.0 * torch.randn((ROBOTS, STEPS + 1, 2), generator=source)
-    return obs, torch.rand((ROBOTS, STEPS, 2), generator=source), torch.randn((ROBOTS, STEPS), generator=source)
+    obs = 4.0 * torch.randn((robots, STEPS + 1, 2), generator=source)
+    return obs, torch.rand((robots, STEPS, 2), generator=source), torch.randn((robots, STEPS), generator=source)
 
 
+@pytest.mark.parametrize("robots", [1, 5])
 @pytest.mark.parametrize("settings", SETTINGS)
 @torch.no_grad()
-def test_streams_infer_and_act_as_the_modules_do(settings: dict[str, Any]) -> None:
-    model, (obs, action, reward) = model_of(settings), episodes()
+def test_streams_infer_and_act_as_the_modules_do(settings: dict[str, Any], robots: int) -> None:
+    model, (obs, action, reward) = model_of(settings), episodes(robots)
     x = model.normaliser.sequence(obs[:, :-1], action, reward, obs[:, 1:])
     expected = model.encoder.encode_episodes(x)
-    subject, noise = acting(model), torch.randn((ROBOTS, 2), generator=generator(2))
+    subject, noise = acting(model), torch.randn((robots, 2), generator=generator(2))
     assert isinstance(subject, StreamActing)
-    state = subject.initial_state(ROBOTS)
+    state = subject.initial_state(robots)
     before: tuple[np.ndarray, np.ndarray] | None = None
     for t in range(STEPS + 1):
         weights, latent = subject.infer(state)

@@ -2,8 +2,9 @@
 """A model as it acts, without gradients: what is inferred after one more transition, and what to do then.
 
 For one robot that is a dozen products of one row, with fifty small steps between them. A small step costs a microsecond
-in NumPy and three to five in PyTorch, all of them together more than the products. So for stream encoders PyTorch does
-the products, from the parameters as they are, and NumPy all between. Other encoders act by their own modules.
+in NumPy and three to five in PyTorch, all of them together more than the products. So for stream encoders NumPy does
+all of it, from the parameters as they are, but for products of several rows, which keep to PyTorch's threads. Other
+encoders act by their own modules.
 """
 
 from __future__ import annotations
@@ -181,8 +182,13 @@ class _Layer:
 
     def __init__(self, bias: Tensor, weight: Tensor) -> None:
         self.bias, self.weight = bias.detach(), weight.detach().t()
+        self._row_bias, self._row_weight = self.bias.numpy(), self.weight.numpy()  # the same memory
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
+        if len(x) == 1:  # two thirds of PyTorch's time
+            row: np.ndarray = x @ self._row_weight
+            row += self._row_bias
+            return row
         return torch.addmm(self.bias, torch.from_numpy(x), self.weight).numpy()
 
 
