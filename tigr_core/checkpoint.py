@@ -47,11 +47,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Restore an optimiser but for its learning rates, which a resumed run may change: the configuration has them."""
-    rates = [group["lr"] for group in optimiser.param_groups]
+    """Restore an optimiser but for its learning rates, which the configuration has, and for what suits its device."""
+    kept = [{name: group[name] for name in ("lr", "fused", "capturable")} for group in optimiser.param_groups]
     optimiser.load_state_dict(state)
-    for group, rate in zip(optimiser.param_groups, rates, strict=True):
-        group["lr"] = rate
+    for group, settings in zip(optimiser.param_groups, kept, strict=True):
+        group |= settings
 
 
 def rng_state(rng: np.random.Generator, generator: torch.Generator) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def gradients_of(loss_of: Loss, parameters: Sequence[Tensor]) -> Gradients:
 
 
 def compiled_gradients(loss_of: Loss, parameters: Sequence[Tensor], device: torch.device) -> Gradients:
-    """As `gradients_of` with its matrix products in bfloat16: loss and gradients are one compiled region.
+    """As `gradients_of` with fast products: loss and gradients are one compiled region.
 
     Takes 20 s or so at its first call and needs a C++ compiler. Where PyTorch is too old to compile gradients, the
     loss alone is compiled.
@@ -89,7 +89,7 @@ def _options(device: torch.device) -> dict[str, Any] | None:
 
 
 def fast_hidden_sequence(encoder: Encoder, device: torch.device) -> Callable[..., Tensor]:
-    """Return the encoder's `hidden_sequence` with products in bfloat16 and states in float32.
+    """Return the encoder's `hidden_sequence` with fast products and states in float32.
 
     PyTorch's own GRU keeps the states in bfloat16 too, on a CPU, where small changes of a state that holds long are
     lost in rounding: its gradients differ four times more from the exact ones, and it is no quicker.
