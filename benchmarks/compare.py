@@ -3,8 +3,8 @@
 
     python benchmarks/compare.py point_robot --seeds 3 --variant model.context=stream --variant model.context=window
 
-Prints the median of the last evaluation per variant; with ``--csv`` keeps one row a run. A variant is one or several
-``key=value`` joined by spaces.
+Prints the median of the last evaluation per variant; ``--csv`` keeps one row a run, each as soon as it is there. A
+variant is one or several ``key=value`` joined by spaces; what all variants share is given with ``--set``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -27,14 +29,29 @@ from tigr_core.stop import never
 COLUMNS = ("env_steps", "sac_steps", "train_return", "test_return", "wall_s")
 
 
-def run(config: str, variant: str, seed: int, output: Path) -> dict[str, str | float]:
+Row = dict[str, str | float]
+
+
+def run(config: str, shared: Sequence[str], variant: str, seed: int) -> Row:
     """Train one variant with one seed; return the last row of its progress with the last component accuracy."""
-    options = RunOptions(config, tuple(variant.split()), seed, output=output, device="cpu")
-    with open_run(options, progress=Progress(io.StringIO()), stop=never) as opened:
-        opened.trainer.run()
-    last = {name: values[-1] for name, values in read_progress(opened.folder / PROGRESS_FILE).items()}
+    with tempfile.TemporaryDirectory() as output:
+        options = RunOptions(config, (*shared, *variant.split()), seed, output=Path(output), device="cpu")
+        with open_run(options, progress=Progress(io.StringIO()), stop=never) as opened:
+            opened.trainer.run()
+        last = {name: values[-1] for name, values in read_progress(opened.folder / PROGRESS_FILE).items()}
     accuracy = [value for name, value in last.items() if name.startswith("component_accuracy/")][-1]
     return {"variant": variant, "seed": seed, **{name: last[name] for name in COLUMNS}, "accuracy": accuracy}
+
+
+def table_of(rows: Sequence[Row]) -> Table:
+    """Return medians and seeds of each variant."""
+    table = Table("variant", "test return", "seeds", "component accuracy", "wall s")
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        runs = [row for row in rows if row["variant"] == variant]
+        returns, accuracy, wall = ([float(r[key]) for r in runs] for key in ("test_return", "accuracy", "wall_s"))
+        medians = [f"{statistics.median(values):.2f}" for values in (returns, accuracy, wall)]
+        table.add_row(str(variant), medians[0], ", ".join(f"{value:.1f}" for value in returns), *medians[1:])
+    return table
 
 
 def main() -> None:
@@ -42,24 +59,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config")
     parser.add_argument("--variant", action="append", required=True)
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of all variants")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
-    table = Table("variant", "test return", "seeds", "component accuracy", "wall s")
-    rows: list[dict[str, str | float]] = []
-    for variant in arguments.variant:
-        with tempfile.TemporaryDirectory() as output:
-            runs = [run(arguments.config, variant, seed, Path(output)) for seed in range(arguments.seeds)]
-        rows += runs
-        returns, accuracy, wall = ([float(r[key]) for r in runs] for key in ("test_return", "accuracy", "wall_s"))
-        medians = [f"{statistics.median(values):.2f}" for values in (returns, accuracy, wall)]
-        table.add_row(variant, medians[0], ", ".join(f"{value:.1f}" for value in returns), *medians[1:])
-    Console().print(table)
-    if arguments.csv is not None:
-        with arguments.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    rows: list[Row] = []
+    for seed, variant in itertools.product(range(arguments.seeds), arguments.variant):
+        rows.append(run(arguments.config, arguments.set, variant, seed))
+        if arguments.csv is not None:
+            with arguments.csv.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+    Console().print(table_of(rows))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much less noisy the gradients of an inference step become when more transitions are decoded from each z.
+"""How noisy the gradients of an inference step are, by how its batch is drawn.
 
-    python benchmarks/gradient_noise.py --decoded 1 2 4 16
+    python benchmarks/gradient_noise.py inference.decoded_per_target=1 inference.decoded_per_target=16
+    python benchmarks/gradient_noise.py inference.targets_per_sequence=32 inference.targets_per_sequence=100
 
-Trains inference a little on random actions, then prints, for each number, the standard deviation of the gradient over
-batches and the norm of its mean. Where the numbers agree, decoding more costs time and buys nothing.
+Trains inference a little on random actions, then prints, for each setting, the standard deviation of the gradient over
+batches and the norm of its mean. Where the numbers agree, what costs more time buys nothing.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ class Subject:
         obs, action, reward = (torch.from_numpy(a) for a in (episodes.obs[:, :-1], episodes.action, episodes.reward))
         self.model.normaliser.update(obs.flatten(0, 1), action.flatten(0, 1), reward.flatten())
 
-    def learner(self, decoded: int) -> InferenceLearner:
-        """Return a learner that decodes so many transitions from each z."""
-        config = override_config(self.config, [f"inference.decoded_per_target={decoded}"]).inference
+    def learner(self, setting: str) -> InferenceLearner:
+        """Return a learner with one ``key=value`` changed."""
+        config = override_config(self.config, [setting]).inference
         return InferenceLearner(self.model, config, self.tasks, rng=self.rng, generator=self.generator)
 
-    def gradients(self, decoded: int, batches: int) -> dict[str, torch.Tensor]:
+    def gradients(self, setting: str, batches: int) -> dict[str, torch.Tensor]:
         """Return the gradients ``[batches, parameters]`` of encoder and decoder."""
-        learner = self.learner(decoded)
+        learner = self.learner(setting)
         found: dict[str, list[torch.Tensor]] = {"encoder": [], "decoder": []}
         for _ in range(batches):
             self.model.zero_grad()
@@ -62,21 +63,21 @@ class Subject:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("settings", nargs="+", metavar="KEY=VALUE")
     parser.add_argument("--config", default="half_cheetah_eight")
-    parser.add_argument("--decoded", type=int, nargs="+", default=[1, 2, 4, 16])
     parser.add_argument("--batches", type=int, default=16)
     parser.add_argument("--steps", type=int, default=150, help="of training before")
     arguments = parser.parse_args()
     subject = Subject(load_config(arguments.config))
-    learner = subject.learner(2)
+    learner = subject.learner("inference.decoded_per_target=2")
     for _ in range(arguments.steps):
         learner.step(subject.replay)
-    table = Table("decoded per z", "network", "std of the gradient", "norm of its mean")
-    for decoded in arguments.decoded:
-        for name, rows in subject.gradients(decoded, arguments.batches).items():
+    table = Table("setting", "network", "std of the gradient", "norm of its mean")
+    for setting in arguments.settings:
+        for name, rows in subject.gradients(setting, arguments.batches).items():
             mean = rows.mean(dim=0)
             spread = (rows - mean).square().sum(dim=1).mean().sqrt()
-            table.add_row(str(decoded), name, f"{float(spread):.4f}", f"{float(mean.norm()):.4f}")
+            table.add_row(setting, name, f"{float(spread):.4f}", f"{float(mean.norm()):.4f}")
     Console().print(table)
 
 

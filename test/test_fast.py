@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -11,28 +12,70 @@ import numpy as np
 import pytest
 import torch
 from helpers import generator, tiny_model
+from torch import Tensor
 
 import envs
 from tigr_core.collector import LocalCollector
+from tigr_core.compiled_gru import _kernels, compiled_hidden_sequence
 from tigr_core.config import InferenceConfig, load_config
+from tigr_core.encoder import Encoder
+from tigr_core.errors import UserError
 from tigr_core.fast import fast_hidden_sequence, product_dtype
 from tigr_core.inference_learner import InferenceLearner
 from tigr_core.progress import make_progress
 from tigr_core.trainer import Trainer
 
 
-def test_states_and_gradients_are_nearly_the_exact_ones() -> None:
-    encoder = tiny_model().encoder
-    x, start, weight = torch.randn(3, 9, 7), torch.randn(3, 7), torch.randn(3, 10, 7)
-    assert encoder.hidden_dim == 7
+def results(run: Callable[..., Tensor], encoder: Encoder) -> list[Tensor]:
+    """Return the states of a GRU, and gradients of its start and its parameters."""
+    torch.manual_seed(1)
+    x, start, weight = 3.0 * torch.randn(20, 9, 7), torch.randn(20, 7), torch.randn(20, 10, 7)
     start.requires_grad_()
-    results = []
-    for run in (encoder.hidden_sequence, fast_hidden_sequence(encoder, torch.device("cpu"))):
-        states = run(x, start)
-        results.append((states, *torch.autograd.grad((states * weight).sum(), (start, *encoder.gru.parameters()))))
-    for exact, fast in zip(*results, strict=True):
-        assert fast.shape == exact.shape and fast.dtype == torch.float32
-        assert (fast - exact).norm() < 0.01 * exact.norm()
+    states = run(x, start)
+    assert states.dtype == torch.float32
+    return [states, *torch.autograd.grad((states * weight).sum(), (start, *encoder.gru.parameters()))]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 0.01)])
+def test_states_and_gradients_are_nearly_the_exact_ones(dtype: torch.dtype, tolerance: float) -> None:
+    encoder = tiny_model().encoder
+    assert encoder.hidden_dim == 7
+    exact, fast = (results(run, encoder) for run in (encoder.hidden_sequence, compiled_hidden_sequence(encoder, dtype)))
+    for a, b in zip(exact, fast, strict=True):
+        assert a.shape == b.shape and (a - b).norm() < tolerance * a.norm()
+
+
+def test_rows_do_not_depend_on_the_thread_that_runs_them() -> None:
+    encoder = tiny_model().encoder
+    run = compiled_hidden_sequence(encoder, torch.float32)
+    alone = results(run, encoder)
+    torch.set_num_threads(2)
+    try:
+        shared = results(run, encoder)
+    finally:
+        torch.set_num_threads(1)
+    for a, b in zip(alone, shared, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_gates_saturate_and_what_is_no_number_stays_none() -> None:
+    encoder = tiny_model().encoder
+    run = compiled_hidden_sequence(encoder, torch.float32)
+    x, start = torch.tensor([1e4, -1e4, torch.nan]).reshape(3, 1, 1).expand(3, 4, 7), torch.zeros(3, 7)
+    with torch.no_grad():
+        exact, fast = encoder.hidden_sequence(x, start), run(x, start)
+    torch.testing.assert_close(fast, exact, equal_nan=True)
+    assert fast[:2].isfinite().all() and fast[2, 1:].isnan().all()
+
+
+def test_a_compiler_that_fails_is_named_with_what_it_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "old-compiler"
+    compiler.write_text("#!/bin/sh\necho 'unknown option -std=gnu++20' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    _kernels.cache_clear()
+    with pytest.raises(UserError, match=r"old-compiler could not compile gru.cpp:\nunknown option.*\n.*C\+\+20"):
+        compiled_hidden_sequence(tiny_model().encoder, torch.float32)
 
 
 def test_the_estimates_along_episodes_are_nearly_the_exact_ones() -> None:

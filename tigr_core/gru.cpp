@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// A GRU over a sequence, forward and backward, for one thread a share of the batch: see compiled_gru.py.
+//
+// Sizes: T steps, B rows, H entries of the state. A row's 3 H gates are reset, update and new, as in PyTorch:
+//     h' = new + update (h - new),  new = tanh(input_new + reset state_new),  state_new = U_new h + c_new
+// Products are in the dtype of `weight`, float or bfloat16; all else is in float.
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include <cstring>
+
+namespace {
+
+using at::Tensor;
+
+// Plain enough for the compiler to do eight or sixteen entries at once, which it does not do with libm's.
+// Cephes' polynomial: relative error 1e-7.
+inline float exponential(float x) {
+  x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+  const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to the next integer
+  const float n = shifted - 12582912.0f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;  // 2^n
+  float power;
+  std::memcpy(&power, &bits, sizeof(power));
+  return p * power;
+}
+
+inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+inline float hyperbolic_tangent(float x) { return 1.0f - 2.0f / (1.0f + exponential(2.0f * x)); }
+
+inline float loaded(float x) { return x; }
+inline void store(float& to, float x) { to = x; }
+
+// As PyTorch's, which compilers do not do many at once.
+inline float loaded(c10::BFloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.x) << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof(result));
+  return result;
+}
+inline void store(c10::BFloat16& to, float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  to.x = static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);  // to the nearest, ties to even
+}
+
+// Calls work(from, to) with the rows of each thread: they need not wait for each other before the end.
+template <typename Work>
+void for_each_share(int64_t rows, const Work& work) {
+  const int64_t threads = at::get_num_threads(), least = 8;
+  at::parallel_for(0, rows, std::max(least, (rows + threads - 1) / threads), work);
+}
+
+template <typename Product>
+void forward_of(Tensor& gates, const Tensor& weight, const Tensor& bias, Tensor& states, Tensor& rounded,
+                Tensor& state_new) {
+  const int64_t T = gates.size(0), B = gates.size(1), H = states.size(2);
+  const Tensor transposed = weight.t();
+  const float* const b = bias.const_data_ptr<float>();
+  float* const gate = gates.mutable_data_ptr<float>();
+  float* const state = states.mutable_data_ptr<float>();
+  float* const candidate = state_new.mutable_data_ptr<float>();
+  Product* const product = rounded.mutable_data_ptr<Product>();
+  for_each_share(B, [&](int64_t from, int64_t to) {
+    const at::NoGradGuard none;  // threads have modes of their own
+    Tensor of_state = at::empty({to - from, 3 * H}, weight.options());
+    const Product* const s = of_state.const_data_ptr<Product>();
+    for (int64_t t = 0; t < T; ++t) {
+      at::mm_out(of_state, rounded[t].narrow(0, from, to - from), transposed);
+      for (int64_t i = from; i < to; ++i) {
+        const Product *const sr = s + (i - from) * 3 * H, *const sz = sr + H, *const sn = sz + H;
+        float *const r = gate + (t * B + i) * 3 * H, *const z = r + H, *const n = z + H;
+        float* const c = candidate + (t * B + i) * H;
+        const float* const h = state + (t * B + i) * H;
+        float* const next = state + ((t + 1) * B + i) * H;
+        Product* const next_product = product + ((t + 1) * B + i) * H;
+#pragma omp simd
+        for (int64_t j = 0; j < H; ++j) {
+          const float reset = sigmoid(r[j] + loaded(sr[j]) + b[j]);
+          const float update = sigmoid(z[j] + loaded(sz[j]) + b[H + j]);
+          const float of_new = loaded(sn[j]) + b[2 * H + j];
+          const float fresh = hyperbolic_tangent(n[j] + reset * of_new);
+          const float result = fresh + update * (h[j] - fresh);
+          r[j] = reset, z[j] = update, n[j] = fresh, c[j] = of_new, next[j] = result;
+          store(next_product[j], result);
+        }
+      }
+    }
+  });
+}
+
+template <typename Product>
+void backward_of(const Tensor& outer, const Tensor& gates, const Tensor& weight, const Tensor& states,
+                 const Tensor& state_new, Tensor& of_input, Tensor& of_state, Tensor& of_start) {
+  const int64_t T = gates.size(0), B = gates.size(1), H = states.size(2);
+  const float* const gate = gates.const_data_ptr<float>();
+  const float* const state = states.const_data_ptr<float>();
+  const float* const candidate = state_new.const_data_ptr<float>();
+  const float* const outside = outer.const_data_ptr<float>();
+  Product* const input = of_input.mutable_data_ptr<Product>();
+  Product* const through_state = of_state.mutable_data_ptr<Product>();
+  float* const start = of_start.mutable_data_ptr<float>();
+  for_each_share(B, [&](int64_t from, int64_t to) {
+    const at::NoGradGuard none;  // threads have modes of their own
+    // The gradient of a state is the sum of three: from outside, past the gates of the next one and through them.
+    Tensor past_gates = at::zeros({to - from, H}, states.options());
+    Tensor through_gates = at::zeros({to - from, H}, weight.options());
+    float* const past = past_gates.mutable_data_ptr<float>();
+    Product* const through = through_gates.mutable_data_ptr<Product>();
+    for (int64_t t = T - 1; t >= 0; --t) {
+      for (int64_t i = from; i < to; ++i) {
+        const float *const r = gate + (t * B + i) * 3 * H, *const z = r + H, *const n = z + H;
+        const float *const c = candidate + (t * B + i) * H, *const h = state + (t * B + i) * H;
+        const float* const o = outside + ((t + 1) * B + i) * H;
+        Product *const ir = input + (t * B + i) * 3 * H, *const iz = ir + H, *const in = iz + H;
+        Product *const sr = through_state + (t * B + i) * 3 * H, *const sz = sr + H, *const sn = sz + H;
+        float* const p = past + (i - from) * H;
+        const Product* const g = through + (i - from) * H;
+#pragma omp simd
+        for (int64_t j = 0; j < H; ++j) {
+          const float reset = r[j], update = z[j], fresh = n[j];  // `input` may be the same memory
+          const float gradient = o[j] + p[j] + loaded(g[j]);
+          const float of_new = gradient * (1.0f - update) * (1.0f - fresh * fresh);
+          const float of_update = gradient * (h[j] - fresh) * update * (1.0f - update);
+          const float of_reset = of_new * c[j] * reset * (1.0f - reset);
+          p[j] = gradient * update;
+          store(ir[j], of_reset), store(iz[j], of_update), store(in[j], of_new);
+          store(sr[j], of_reset), store(sz[j], of_update), store(sn[j], of_new * reset);
+        }
+      }
+      at::mm_out(through_gates, of_state[t].narrow(0, from, to - from), weight);
+    }
+    for (int64_t k = 0; k < (to - from) * H; ++k) {
+      start[from * H + k] = outside[from * H + k] + past[k] + loaded(through[k]);
+    }
+  });
+}
+
+// gates [T, B, 3 H]: W x + b, becomes reset, update and new; states and rounded [T + 1, B, H]: the first one is read;
+// state_new [T, B, H] is written.
+void forward(Tensor gates, const Tensor& weight, const Tensor& bias, Tensor states, Tensor rounded,
+             Tensor state_new) {
+  const bool in_float = weight.scalar_type() == at::kFloat;
+  (in_float ? forward_of<float> : forward_of<c10::BFloat16>)(gates, weight, bias, states, rounded, state_new);
+}
+
+// Writes the gradients of W x + b, where `gates` may be, and of U h + c, [T, B, 3 H] each in the dtype of `weight`, and
+// of the start, [B, H].
+void backward(const Tensor& outer, const Tensor& gates, const Tensor& weight, const Tensor& states,
+              const Tensor& state_new, Tensor of_input, Tensor of_state, Tensor of_start) {
+  const bool in_float = weight.scalar_type() == at::kFloat;
+  (in_float ? backward_of<float> : backward_of<c10::BFloat16>)(outer, gates, weight, states, state_new, of_input,
+                                                               of_state, of_start);
+}
+
+}  // namespace
+
+TORCH_LIBRARY(tigr_gru, library) {
+  library.def("forward", &forward);
+  library.def("backward", &backward);
+}
