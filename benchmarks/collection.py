@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from throughput import Bench, seconds_per_call, shown
+from ceilings import seconds_per_call
+from throughput import Bench, shown
 
 from tigr_core.collector import Collector, Request
 from tigr_core.config import Config, load_config

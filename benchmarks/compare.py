@@ -54,6 +54,14 @@ def table_of(rows: Sequence[Row]) -> Table:
     return table
 
 
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows with the same keys as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main() -> None:
     """Run every variant with every seed and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -67,10 +75,7 @@ def main() -> None:
     for seed, variant in itertools.product(range(arguments.seeds), arguments.variant):
         rows.append(run(arguments.config, arguments.set, variant, seed))
         if arguments.csv is not None:
-            with arguments.csv.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+            write_rows(arguments.csv, rows)
     Console().print(table_of(rows))
 
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 import argparse
 import csv
 import statistics
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from compare import run
+from compare import Row, run, write_rows
 from rich.console import Console
 from rich.table import Table
 
@@ -47,7 +46,6 @@ OPTIONS = {  # the default first in each group; name -> settings
         "transformer, network": "model.encoder=transformer model.timestep_combination=network",
     },
 }
-Row = dict[str, str | float]
 
 
 def measured(seeds: int) -> Iterator[list[Row]]:
@@ -55,8 +53,7 @@ def measured(seeds: int) -> Iterator[list[Row]]:
     for common, options in OPTIONS.items():
         default, *_ = options
         for name, settings in options.items():
-            with tempfile.TemporaryDirectory() as output:
-                runs = [run("point_robot", f"{SHORT} {common} {settings}", s, Path(output)) for s in range(seeds)]
+            runs = [run("point_robot", SHORT.split(), f"{common} {settings}", seed) for seed in range(seeds)]
             yield [{**r, "option": name, "default": default, "variant": f"{common} {settings}".strip()} for r in runs]
 
 
@@ -90,10 +87,7 @@ def main() -> None:
     for runs in [] if rows else measured(arguments.seeds):
         rows += runs
         if arguments.csv is not None:
-            with arguments.csv.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+            write_rows(arguments.csv, rows)
     Console().print(table_of(rows))
 
 

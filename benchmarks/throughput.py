@@ -4,10 +4,10 @@
 Prints a table and writes it as JSON. Ceilings are measured right before and right after each row, for a shared machine
 changes its speed by the minute: a matrix product at the policy's size (256 x 300 x 300), in float32 for the exact mode
 and for the fast one in what that multiplies in (`fast.product_dtype`), and physics alone, a share of the robots in each
-thread. Operations are counted from the network sizes, three times the forward ones where gradients are formed. With
-``--device cuda`` the parts that learn are measured there.
-The baseline is `reference_cost.py`, timed on few repetitions. An epoch is as many environment, inference and SAC steps
-as the configuration says, with the encoding of the view that SAC reads, at a replay buffer that fills the view.
+thread (`ceilings.py`). With ``--device cuda`` the parts that learn are measured there.
+The baseline is `reference_cost.py`, timed on few repetitions right before and right after each epoch. An epoch is as
+many environment, inference and SAC steps as the configuration says, with the encoding of the view that SAC reads, at a
+replay buffer that fills the view.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ import io
 import itertools
 import json
 import platform
-import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from ceilings import CPU, inference_flops, matmul_flops, raw_env_steps, sac_flops, seconds_per_call, wait_for
 from reference_cost import ReferenceCost
 from rich.console import Console
 from rich.table import Table
@@ -47,7 +46,6 @@ from tigr_core.rollout import Episodes
 from tigr_core.sac_learner import TransitionView
 from tigr_core.stop import never
 
-CPU = torch.device("cpu")
 MANY = 1_000_000  # SAC steps that are wanted, so that a launch takes as many as it can
 REAL_EPOCH_S = 90.0  # longer ones are added up from their parts
 
@@ -66,92 +64,6 @@ class Row:
 def shown(value: float) -> str:
     """Return a number as the table shows it."""
     return f"{value:,.1f}" if abs(value) >= 10.0 else f"{value:.2g}"
-
-
-def seconds_per_call(
-    call: Callable[[], object], *, budget_s: float, warm_up: int = 2, device: torch.device = CPU
-) -> float:
-    """Return the median duration of a call over about `budget_s`, until the device is done with it."""
-    for _ in range(warm_up):
-        call()
-    durations: list[float] = []
-    end = time.perf_counter() + budget_s
-    while time.perf_counter() < end or len(durations) < 3:
-        _wait_for(device)
-        start = time.perf_counter()
-        call()
-        _wait_for(device)
-        durations.append(time.perf_counter() - start)
-    return statistics.median(durations)
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def matmul_flops(dtype: torch.dtype, device: torch.device = CPU, *, size: int = 300, batch: int = 256) -> float:
-    """Return multiply-add operations a second (counted as two) of a product at the policy's size."""
-    a, b = (torch.randn(shape, device=device).to(dtype) for shape in ((batch, size), (size, size)))
-    out = torch.empty(batch, size, dtype=dtype, device=device)
-
-    def products() -> None:  # enough of them to keep a GPU from waiting for Python
-        for _ in range(20):
-            torch.mm(a, b, out=out)
-
-    return 40.0 * batch * size * size / seconds_per_call(products, budget_s=0.5, device=device)
-
-
-def raw_env_steps(config: Config, num_threads: int) -> float:
-    """Return control steps a second of the physics alone: 80 robots along an episode of random actions, in threads."""
-    steps, shares = config.env.episode_steps, np.array_split(np.arange(80), num_threads)
-    episodes = [_physics_episode(config, len(share)) for share in shares]
-
-    def all_shares() -> None:
-        for running in [pool.submit(episode) for episode in episodes]:
-            running.result()
-
-    with ThreadPoolExecutor(num_threads) as pool:
-        return 80.0 * steps / seconds_per_call(all_shares, budget_s=1.0, warm_up=1)
-
-
-def _physics_episode(config: Config, num_robots: int) -> Callable[[], None]:
-    robot, rng = envs.ENVIRONMENTS[config.env.id].make_robot(1), np.random.default_rng(0)
-    start = np.stack([robot.initial_state(rng) for _ in range(num_robots)])
-    ctrl = rng.uniform(-1.0, 1.0, (config.env.episode_steps, num_robots, robot.spec.action_dim))
-
-    def episode() -> None:
-        state = start
-        for controls in ctrl:
-            state = robot.step(state, controls)
-
-    return episode
-
-
-def sac_flops(config: Config, obs_dim: int, action_dim: int) -> float:
-    """Return the operations of one SAC step: target, critic step, actor step every `actor_every`."""
-
-    def forward(inputs: int, outputs: int) -> float:
-        sizes = (inputs, *config.model.policy_hidden, outputs)
-        return 2.0 * config.sac.batch_size * sum(i * o for i, o in itertools.pairwise(sizes))
-
-    state = obs_dim + config.model.latent_dim
-    actor, critics = forward(state, 2 * action_dim), 2.0 * forward(state + action_dim, 1)
-    return (actor + critics) + 3.0 * critics + (3.0 * actor + 2.0 * critics) / config.sac.actor_every
-
-
-def inference_flops(config: Config, model: TaskInferenceModel) -> float:
-    """Return the operations of one inference step on streams: GRU, head and decoder, forward and backward."""
-    inference = config.inference
-    sequences = max(1, inference.batch_size // inference.targets_per_sequence)
-
-    def products(module: torch.nn.Module) -> int:
-        return sum(p.numel() for p in module.parameters() if p.dim() == 2)
-
-    forward = sequences * inference.sequence_length * products(model.encoder.gru)
-    forward += inference.batch_size * products(model.encoder.head)
-    forward += inference.batch_size * inference.decoded_per_target * products(model.decoder)
-    return 3.0 * 2.0 * forward
 
 
 class Bench:
@@ -253,7 +165,7 @@ class Bench:
         marks = [time.perf_counter()]
         for part in (self.collect, lambda: self.learners.infer(2), lambda: self.learners.control(2)):
             part()
-            _wait_for(self.device)
+            wait_for(self.device)
             marks.append(time.perf_counter())
         beside = self.config.sac.beside_inference
         names = ("collection", f"inference, and {beside:.0%} of SAC beside it" if beside else "inference", "SAC")
@@ -291,12 +203,15 @@ class Measurement:
         before, achieved, after = ceiling(), achieve(), ceiling()
         return self.add(name, achieved, unit, (before + after) / 2.0, note)
 
-    def add_epoch(self, name: str, parts: dict[str, float], baseline_s: float | None, how: str) -> float:
+    def add_epoch(self, name: str, parts: dict[str, float], how: str, baseline_s: list[float] | None = None) -> None:
         """Add a row of an epoch from the seconds of its parts."""
         total = sum(parts.values())
         split = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in parts.items())
-        gain = "" if baseline_s is None else f"{baseline_s / total:.0f} times faster than the baseline; "
-        return self.add(name, total, "s", note=f"{gain}{how}: {split}")
+        gain = ""
+        if baseline_s is not None:
+            told = " and ".join(f"{seconds:,.0f}" for seconds in baseline_s)
+            gain = f"{np.mean(baseline_s) / total:.0f} times faster than the baseline ({told} s before and after); "
+        self.add(name, total, "s", note=f"{gain}{how}: {split}")
 
 
 def measure(config: Config, budget_s: float, console: Console, device: torch.device) -> list[Row]:
@@ -306,11 +221,12 @@ def measure(config: Config, budget_s: float, console: Console, device: torch.dev
         found.add(f"matmul {dtype}, 256 x 300 x 300", matmul_flops(dtype, device) / 1e9, "GFLOP/s")
     found.add("physics alone", raw_env_steps(config, threads), "env steps/s", note=f"{threads} threads")
     exact = Bench(config_of_mode(config, "exact"), budget_s)
-    baseline_s = measure_baseline(found, exact, repeats=max(1, int(budget_s)))
+    baseline = Baseline(exact, repeats=max(1, int(budget_s)))
+    baseline.add_rows(found)
     for mode in ("exact", "fast"):
         known = exact if mode == "exact" and device == CPU else None
         bench = known or Bench(config_of_mode(config, mode), budget_s, exact.replay, device)
-        measure_mode(found, bench, mode, baseline_s)
+        measure_mode(found, bench, mode, baseline)
     measure_window(found, override_config(exact.config, ["model.context=window"]), exact)
     return found.rows
 
@@ -320,20 +236,34 @@ def config_of_mode(config: Config, mode: str) -> Config:
     return override_config(config, [f"training.fast={str(mode == 'fast').lower()}"])
 
 
-def measure_baseline(found: Measurement, bench: Bench, repeats: int) -> float:
-    """Add the rows of the reference's arithmetic; return the seconds of its epoch."""
-    reference = ReferenceCost(bench.config, bench.replay, bench.obs_dim, bench.action_dim)
-    rates = {
-        "collection": 1.0 / reference.env_step_s(100 * repeats),
-        "inference": 1.0 / reference.inference_step_s(1),
-        "SAC": 1.0 / reference.sac_step_s(2 * repeats),
-    }
-    for name, rate in rates.items():
-        found.add(f"baseline: {name}", rate, "steps/s", note="the reference's arithmetic, few repetitions")
-    return found.add_epoch("baseline: epoch", epoch_seconds(bench.config, rates), None, "from its parts")
+class Baseline:
+    """The reference's arithmetic, timed on few repetitions."""
+
+    def __init__(self, bench: Bench, repeats: int) -> None:
+        self.config, self.repeats = bench.config, repeats
+        self.cost = ReferenceCost(bench.config, bench.replay, bench.obs_dim, bench.action_dim)
+
+    def rates(self) -> dict[str, float]:
+        """Return steps a second of its parts."""
+        return {
+            "collection": 1.0 / self.cost.env_step_s(100 * self.repeats),
+            "inference": 1.0 / self.cost.inference_step_s(1),
+            "SAC": 1.0 / self.cost.sac_step_s(2 * self.repeats),
+        }
+
+    def epoch_s(self) -> float:
+        """Return the seconds of its epoch."""
+        return sum(epoch_seconds(self.config, self.rates()).values())
+
+    def add_rows(self, found: Measurement) -> None:
+        """Add the rows of its parts and its epoch."""
+        rates = self.rates()
+        for name, rate in rates.items():
+            found.add(f"baseline: {name}", rate, "steps/s", note="the reference's arithmetic, few repetitions")
+        found.add_epoch("baseline: epoch", epoch_seconds(self.config, rates), "from its parts")
 
 
-def measure_mode(found: Measurement, bench: Bench, mode: str, baseline_s: float | None) -> None:
+def measure_mode(found: Measurement, bench: Bench, mode: str, baseline: Baseline) -> None:
     """Add the rows of the exact or the fast mode."""
     config, rates = bench.config, {}
     dtype = product_dtype(bench.device) if mode == "fast" else torch.float32
@@ -353,11 +283,10 @@ def measure_mode(found: Measurement, bench: Bench, mode: str, baseline_s: float 
             rates["SAC"] = rate
     if mode == "exact":
         add_tick(found, "control tick, stream", bench)
-    parts = epoch_seconds(config, rates)
+    before, parts, how = baseline.epoch_s(), epoch_seconds(config, rates), "from its parts"
     if sum(parts.values()) < REAL_EPOCH_S:
-        found.add_epoch(f"{mode}: epoch", bench.epoch(), baseline_s, "run")
-    else:
-        found.add_epoch(f"{mode}: epoch", parts, baseline_s, "from its parts")
+        parts, how = bench.epoch(), "run"
+    found.add_epoch(f"{mode}: epoch", parts, how, [before, baseline.epoch_s()])
 
 
 def measure_window(found: Measurement, config: Config, exact: Bench) -> None:
@@ -393,9 +322,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="half_cheetah_eight")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    parser.add_argument("--device", default="cpu", help="where the parts that learn are measured: cpu or cuda")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where what learns is measured")
     parser.add_argument("--quick", action="store_true", help="few repetitions: to see that it runs")
     arguments = parser.parse_args()
+    if arguments.device != "cpu" and not torch.cuda.is_available():
+        parser.error(
+            f"found --device {arguments.device} and no GPU that PyTorch can use, expected cpu, or cuda with one"
+        )
     machine = f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     if arguments.device != "cpu":
         machine += f", {torch.cuda.get_device_name(arguments.device)}"
