@@ -14,8 +14,6 @@ from tigr_core.plots import spoken
 
 INFERENCE_PARTS = "inference_parts.csv"
 
-CONTEXTS = "context_point_robot.csv"
-
 READ = """\
 A `stream` carries its state from transition to transition; a `window` is read anew each time, here of the last 64
 transitions or as many as it says. An episode of `point_robot` has 20. Test return and component accuracy at the end of
@@ -24,6 +22,18 @@ transitions or as many as it says. An episode of `point_robot` has 20. Test retu
     python benchmarks/compare.py point_robot --variant model.context=stream --variant model.context=window \\
       --variant "model.context=window model.context_length=5" --csv benchmarks/results/context_point_robot.csv
 """
+
+READ_HALF_CHEETAH = """\
+The same on a half-cheetah that runs forward or backward, an episode of 200 steps: `quick`, 8 epochs and 80,000
+environment steps, inference steps on 1,600 contexts each, windows of the last 16 transitions:
+
+    python benchmarks/compare.py quick \\
+      --set inference.batch_size=1600 training.epochs=8 training.evaluate_every=8 \\
+      --variant model.context=stream --variant "model.context=window model.context_length=16" \\
+      --csv benchmarks/results/context_half_cheetah.csv
+"""
+
+CONTEXTS = {"context_point_robot.csv": READ, "context_half_cheetah.csv": READ_HALF_CHEETAH}
 
 PARTS = """\
 Encoders and decoders that begin anew and learn from the same stored episodes of one run, each without one part
@@ -68,17 +78,21 @@ def inference_parts(results: Path) -> list[str]:
 
 def contexts(results: Path) -> list[str]:
     """Return the section on streams and windows; nothing where none was measured."""
-    file = results / CONTEXTS
-    if not file.is_file():
-        return []
-    stored = Table.read(file, ("variant", "seed"))
+    parts: list[str] = []
+    for name, text in CONTEXTS.items():
+        if (results / name).is_file():
+            parts += [text, _contexts_table(Table.read(results / name, ("variant", "seed")))]
+    return ["## How the context is read", *parts] if parts else []
+
+
+def _contexts_table(stored: Table) -> str:
     variant, rows = np.array(stored.text("variant")), []
+    timed = "wall_s" in stored.columns
     for name in dict.fromkeys(stored.text("variant")):
-        returns, accuracy, seconds = (
-            stored.numbers(column)[variant == name] for column in ("test_return", "accuracy", "wall_s")
-        )
+        returns, accuracy = (stored.numbers(column)[variant == name] for column in ("test_return", "accuracy"))
         spoken_name = name.replace("model.context=", "").replace("model.context_length=", "of ")
         every = ", ".join(short(value) for value in returns)
-        shown = f"{short(float(np.median(returns)))} ({every})", percent(float(np.median(accuracy)))
-        rows.append((spoken_name, *shown, f"{np.median(seconds):.0f} s"))
-    return ["## How the context is read", READ, table(("context", "test return", "accuracy", "time"), rows)]
+        cells = f"{short(float(np.median(returns)))} ({every})", percent(float(np.median(accuracy)))
+        seconds = (f"{np.median(stored.numbers('wall_s')[variant == name]):.0f} s",) if timed else ()
+        rows.append((spoken_name, *cells, *seconds))
+    return table(("context", "test return", "accuracy", *(["time"] if timed else [])), rows)

@@ -184,9 +184,12 @@ def test_contexts_are_medians_of_all_seeds(results: Command, store: Callable[...
         for seed, value in enumerate((-9, -12, -30))
     )
     (tmp_path / "results" / "context_point_robot.csv").write_text(stored)
+    untimed = "variant,seed,test_return,accuracy\nmodel.context=stream,0,-95,0.5\n"
+    (tmp_path / "results" / "context_half_cheetah.csv").write_text(untimed)
     assert results("page") == 0
     page = (tmp_path / "docs" / "results.md").read_text()
     assert row(page, "window of 5") == ["-12 (-9, -12, -30)", "10 %", "31 s"]
+    assert row(page, "stream") == ["-95 (-95)", "50 %"]
 
 
 def test_encoders_learn_anew_from_the_episodes_of_a_run(load: Callable[[str], ModuleType], tmp_path: Path) -> None:

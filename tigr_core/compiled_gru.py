@@ -82,23 +82,20 @@ class _GRU(torch.autograd.Function):
         return None, None, None, of_start, *(weight.float() for weight in weights), *biases
 
 
+def is_compiled() -> bool:
+    """Whether `gru.cpp` has been compiled for this machine; otherwise that takes some ten seconds."""
+    return _library().exists()
+
+
 @cache
 def _kernels() -> Any:
     """Compile `gru.cpp`, unless it has been for this machine, and return its functions."""
-    command = [
-        compiler(),
-        *FLAGS,
-        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
-        *(f"-I{path}" for path in cpp_extension.include_paths()),
-        *(f"-L{path}" for path in cpp_extension.library_paths()),
-        str(SOURCE),
-    ]
-    made_for = "\n".join((torch.__version__, platform.node(), SOURCE.read_text(encoding="utf-8"), *command))
-    library = _cache_folder() / f"gru-{hashlib.sha256(made_for.encode()).hexdigest()[:16]}.so"
+    library = _library()
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:  # others may compile it at the same time
             made = Path(folder) / library.name
-            done = subprocess.run([*command, "-o", str(made), "-ltorch_cpu", "-lc10"], capture_output=True, text=True)
+            command = [*_command(), "-o", str(made), "-ltorch_cpu", "-lc10"]
+            done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
                 raise UserError(
                     f"{compiler()} could not compile {SOURCE.name}:\n{done.stderr.strip()[-1000:]}",
@@ -110,6 +107,24 @@ def _kernels() -> Any:
     return torch.ops.tigr_gru
 
 
+def _command() -> list[str]:
+    return [
+        compiler(),
+        *FLAGS,
+        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+        *(f"-I{path}" for path in cpp_extension.include_paths()),
+        *(f"-L{path}" for path in cpp_extension.library_paths()),
+        str(SOURCE),
+    ]
+
+
+def _library() -> Path:
+    """Return where the library for this machine, this PyTorch and this source is, or will be."""
+    made_for = (torch.__version__, platform.node(), SOURCE.read_text(encoding="utf-8"), *_command())
+    return _cache_folder() / f"gru-{hashlib.sha256(chr(10).join(made_for).encode()).hexdigest()[:16]}.so"
+
+
+@cache
 def _cache_folder() -> Path:
     """Return where compiled code is kept, or a folder of this process where that cannot be written."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tigr"

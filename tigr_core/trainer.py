@@ -34,6 +34,7 @@ from tigr_core.bundle import Bundle, Source
 from tigr_core.checkpoint import load_checkpoint, restore_rng, rng_state, save_checkpoint
 from tigr_core.checks import check_fit
 from tigr_core.collector import Collector, Request
+from tigr_core.compiled_gru import is_compiled
 from tigr_core.config import Config
 from tigr_core.errors import UserError
 from tigr_core.fast import compiler_found
@@ -116,6 +117,8 @@ class Trainer:
         self.fast = config.training.fast and compiler_found()
         if config.training.fast and not self.fast:
             self.progress.message("note: no C++ compiler found (g++, or what CXX names): training in the exact mode")
+        if self.fast and self.device.type == "cpu" and config.model.context == "stream" and not is_compiled():
+            self.progress.message("compiling the GRU for this processor, once: some ten seconds")
         self.replay = ReplayBuffer(
             config.training.replay_capacity,
             config.env.episode_steps,
