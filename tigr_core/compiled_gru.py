@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import cpp_extension
 
 from tigr_core.encoder import Encoder
 from tigr_core.errors import UserError
 
 SOURCE = Path(__file__).with_name("gru.cpp")
+PYTORCH = Path(torch.__file__).parent  # where pip puts its headers and libraries
 FLAGS = ("-std=gnu++20", "-O3", "-march=native", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
 
 
@@ -112,8 +112,8 @@ def _command() -> list[str]:
         compiler(),
         *FLAGS,
         f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
-        *(f"-I{path}" for path in cpp_extension.include_paths()),
-        *(f"-L{path}" for path in cpp_extension.library_paths()),
+        f"-I{PYTORCH / 'include'}",
+        f"-L{PYTORCH / 'lib'}",
         str(SOURCE),
     ]
 
