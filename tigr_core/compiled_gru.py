@@ -115,6 +115,7 @@ def _command() -> list[str]:
         f"-I{PYTORCH / 'include'}",
         f"-L{PYTORCH / 'lib'}",
         str(SOURCE),
+        *(str(path) for path in (PYTORCH / "lib").glob("libgomp*")),  # another OpenMP would not know of its threads
     ]
 
 
