@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 import envs
+from tigr_core.collector import MIN_SHARE
 from tigr_core.config import Config
 from tigr_core.model import TaskInferenceModel
 
@@ -58,7 +59,11 @@ def matmul_flops(dtype: torch.dtype, device: torch.device = CPU, *, size: int = 
 
 
 def raw_env_steps(config: Config, num_threads: int) -> float:
-    """Return control steps a second of the physics alone: 80 robots along an episode of random actions, in threads."""
+    """Return control steps a second of the physics alone: 80 robots along an episode of random actions.
+
+    In as many threads as would collect with so many.
+    """
+    num_threads = min(num_threads, -(-80 // MIN_SHARE))
     steps, shares = config.env.episode_steps, np.array_split(np.arange(80), num_threads)
     episodes = [_physics_episode(config, len(share)) for share in shares]
 

@@ -15,6 +15,7 @@ from helpers import generator, tiny_model
 from torch import Tensor
 
 import envs
+from tigr_core import compiled_gru
 from tigr_core.collector import LocalCollector
 from tigr_core.compiled_gru import _kernels, compiled_hidden_sequence
 from tigr_core.config import InferenceConfig, load_config
@@ -110,6 +111,15 @@ def test_without_a_compiler_training_is_exact(tmp_path: Path, monkeypatch: pytes
     with closing(LocalCollector(config.env, num_threads=1)) as collector:
         trainer = Trainer(config, tmp_path, collector=collector, progress=make_progress(said))
     assert not trainer.fast and "no C++ compiler" in said.getvalue()
+
+
+def test_a_damaged_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = tmp_path / "gru.so"
+    library.touch()
+    monkeypatch.setattr(compiled_gru, "_library", lambda: library)
+    _kernels.cache_clear()
+    with pytest.raises(UserError, match=r"cannot load .*gru.so(.*\n)+.*delete the file"):
+        compiled_hidden_sequence(tiny_model().encoder, torch.float32)
 
 
 @pytest.mark.parametrize(

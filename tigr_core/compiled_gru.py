@@ -58,7 +58,7 @@ class _GRU(torch.autograd.Function):
         weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor,
     ) -> Tensor:  # fmt: skip
         (steps, batch, _), hidden = x.shape, start.shape[1]
-        inputs, weight = x.reshape(steps * batch, -1).to(dtype), weight_hh.to(dtype)
+        inputs, weight = x.flatten(0, 1).to(dtype), weight_hh.to(dtype)
         gates = torch.addmm(bias_ih.to(dtype), inputs, weight_ih.to(dtype).t()).float().view(steps, batch, 3 * hidden)
         states, state_new = start.new_empty(steps + 1, batch, hidden), start.new_empty(steps, batch, hidden)
         rounded = states if dtype == states.dtype else torch.empty_like(states, dtype=dtype)
@@ -103,7 +103,14 @@ def _kernels() -> Any:
                     fix="install one and name it with CXX=..., or train with training.fast=false",
                 )
             made.replace(library)
-    torch.ops.load_library(str(library))
+    try:
+        torch.ops.load_library(str(library))
+    except OSError as error:
+        raise UserError(
+            f"cannot load {library}: {error}",
+            expected="what the compiler made, in a folder that programs may be run from",
+            fix="delete the file, or name another folder with XDG_CACHE_HOME=...",
+        ) from error
     return torch.ops.tigr_gru
 
 
@@ -120,19 +127,28 @@ def _command() -> list[str]:
 
 
 def _library() -> Path:
-    """Return where the library for this machine, this PyTorch and this source is, or will be."""
-    made_for = (torch.__version__, platform.node(), SOURCE.read_text(encoding="utf-8"), *_command())
+    """Return where the library for this processor, this PyTorch and this source is, or will be."""
+    made_for = (torch.__version__, _instructions(), SOURCE.read_text(encoding="utf-8"), *_command())
     return _cache_folder() / f"gru-{hashlib.sha256(chr(10).join(made_for).encode()).hexdigest()[:16]}.so"
+
+
+def _instructions() -> str:
+    """Return what tells processors apart: the folder may be one of several machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.node()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.node())
 
 
 @cache
 def _cache_folder() -> Path:
     """Return where compiled code is kept, or a folder of this process where that cannot be written."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tigr"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tigr"
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # the latter without a home
         pass
     return Path(tempfile.mkdtemp(prefix="tigr-"))

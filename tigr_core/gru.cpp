@@ -5,6 +5,10 @@
 //     h' = new + update (h - new),  new = tanh(input_new + reset state_new),  state_new = U_new h + c_new
 // Products are in the dtype of `weight`, float or bfloat16; all else is in float.
 
+#if !defined(__GNUC__) || defined(__clang__)
+#error "needs GCC, whose OpenMP is PyTorch's: the threads of another would not know of each other"
+#endif
+
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>

@@ -24,6 +24,7 @@ from tigr_core.checkpoint import restore_optimiser
 from tigr_core.chunked import sum_chunks
 from tigr_core.config import InferenceConfig
 from tigr_core.early_stopping import EarlyStopping
+from tigr_core.encoder import Encoder
 from tigr_core.fast import fast_hidden_sequence, with_fast_products
 from tigr_core.mixture import MixturePosterior
 from tigr_core.model import TaskInferenceModel
@@ -73,7 +74,7 @@ class InferenceLearner:
         if fast:
             device = model.normaliser.mean.device
             self._terms = with_fast_products(self.terms, device)
-            if model.config.context == "stream":
+            if isinstance(model.encoder, Encoder) and model.encoder.context == "stream":
                 self._fast_hidden_sequence = fast_hidden_sequence(model.encoder, device)
                 self.encode_episodes = with_fast_products(self._encode_episodes, device)
         self._streams: Tensor | None = None  # GRU states at which endless training streams have arrived, [B // 2, H]

@@ -117,7 +117,8 @@ class Trainer:
         self.fast = config.training.fast and compiler_found()
         if config.training.fast and not self.fast:
             self.progress.message("note: no C++ compiler found (g++, or what CXX names): training in the exact mode")
-        if self.fast and self.device.type == "cpu" and config.model.context == "stream" and not is_compiled():
+        streams = config.model.context == "stream" and config.model.method != "pearl"
+        if self.fast and self.device.type == "cpu" and streams and not is_compiled():
             self.progress.message("compiling the GRU for this processor, once: some ten seconds")
         self.replay = ReplayBuffer(
             config.training.replay_capacity,
