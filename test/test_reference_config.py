@@ -48,9 +48,8 @@ def mistake(tmp_path: Path, content: Any) -> str:
 
 
 def test_the_papers_file_means_the_papers_settings(tmp_path: Path) -> None:
-    in_turns = ["inference.targets_per_sequence=32", "sac.draws_per_transition=1", "sac.beside_inference=0"]
-    in_turns += ["training.fast=false"]  # slower
-    config, paper = read(tmp_path, PAPER).config(), load_config("half_cheetah_eight", in_turns)
+    slower = ["inference.targets_per_sequence=32", "sac.draws_per_transition=1", "training.fast=false"]
+    config, paper = read(tmp_path, PAPER).config(), load_config("half_cheetah_eight", slower)
     assert config.name == "half_cheetah_ts_64"
     assert (config.env.id, config.env.base_tasks) == ("tigr/HalfCheetah-v0", tuple(EIGHT)), "labels as in the file"
     assert config.model == paper.model.model_copy(update={"context": "window", "own_next_obs_statistics": True})
