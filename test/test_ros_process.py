@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -53,6 +54,16 @@ def test_a_signal_asks_once_for_a_goodbye(graph: Graph, number: signal.Signals) 
     process.send_signal(number)
     assert graph.end(process, number) == 0
     assert graph.output("example").split() == ["ready", "goodbye", "after"]
+
+
+def test_signals_that_come_while_one_is_handled_do_not_hold_it_up(graph: Graph) -> None:
+    process = start(graph, after="os._exit(0)")  # as the package's commands end
+    graph.wait_until_said("example", "ready")
+    end = time.monotonic() + 0.5  # some hundred thousand signals, of which many interrupt the handler
+    while process.poll() is None and time.monotonic() < end:
+        process.send_signal(signal.SIGINT)
+    assert graph.end(process) == 0
+    assert "goodbye" in graph.output("example")
 
 
 def test_a_mistake_of_the_user_is_told_without_trace_back(graph: Graph) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, cast
@@ -20,10 +19,23 @@ from tigr_core.errors import UserError
 from tigr_ros.start import SIGNALS
 
 
-class StopRequest(threading.Event):
-    """Set to end the process: by a signal, or by the node itself, with an error if something went wrong."""
+class StopRequest:
+    """Set to end the process: by a signal, or by the node itself, with an error if something went wrong.
+
+    A plain flag: a signal that comes while another one is handled would wait forever for the lock of a
+    `threading.Event`, and the robot for its last command.
+    """
 
     error: Exception | None = None
+    _asked = False
+
+    def set(self) -> None:
+        """End the process."""
+        self._asked = True
+
+    def is_set(self) -> bool:
+        """Return whether the process is to end."""
+        return self._asked
 
     def fail(self, error: Exception) -> None:
         """End the process with `error`."""
@@ -54,7 +66,7 @@ def run(make_node: Callable[[StopRequest], Stoppable]) -> None:
         try:
             _spin(make_node, stop)
         finally:
-            rclpy.try_shutdown()
+            rclpy.try_shutdown(uninstall_handlers=False)  # where it has none, this would take ours away
         if stop.error is not None:
             raise stop.error
     except UserError as error:
