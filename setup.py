@@ -25,7 +25,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
-    package_data={"tigr_core": ["gru.cpp", "templates/*.j2", "bundles/*.tigr"], "tigr_ros": ["loopback.xml"]},
+    package_data={"tigr_core": ["kernels/*.[ch]pp", "templates/*.j2", "bundles/*.tigr"], "tigr_ros": ["loopback.xml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,9 +16,9 @@ from helpers import generator, tiny_model
 from torch import Tensor
 
 import envs
-from tigr_core import compiled_gru
+from tigr_core import kernels
 from tigr_core.collector import LocalCollector
-from tigr_core.compiled_gru import _kernels, compiled_hidden_sequence
+from tigr_core.compiled_gru import compiled_hidden_sequence
 from tigr_core.config import InferenceConfig, load_config
 from tigr_core.encoder import Encoder
 from tigr_core.errors import UserError
@@ -69,14 +70,17 @@ def test_gates_saturate_and_what_is_no_number_stays_none() -> None:
     assert fast[:2].isfinite().all() and fast[2, 1:].isnan().all()
 
 
-def test_a_compiler_that_fails_is_named_with_what_it_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_fails_is_named_and_training_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = tmp_path / "old-compiler"
     compiler.write_text("#!/bin/sh\necho 'unknown option -std=gnu++20' >&2\nexit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
-    _kernels.cache_clear()
-    with pytest.raises(UserError, match=r"old-compiler could not compile gru.cpp:\nunknown option.*\n.*C\+\+20"):
-        compiled_hidden_sequence(tiny_model().encoder, torch.float32)
+    kernels.load.cache_clear()
+    message = r"old-compiler could not compile kernels.cpp:\nunknown option.*\n.*C\+\+20"
+    with pytest.raises(UserError, match=message):
+        kernels.load()
+    fast, said = trainer_of_fast_mode(tmp_path)
+    assert not fast and re.search(f"compiling networks.*once(.*\n)+.*exact mode: .*{message}", said)
 
 
 def test_the_estimates_along_episodes_are_nearly_the_exact_ones() -> None:
@@ -104,22 +108,28 @@ def test_a_state_that_changes_slowly_is_not_lost_in_rounding() -> None:
     torch.testing.assert_close(states[0, -1], torch.full((7,), torch.tensor(6.0).sigmoid().item() ** 100))
 
 
-def test_without_a_compiler_training_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
+def trainer_of_fast_mode(folder: Path) -> tuple[bool, str]:
+    """Return whether a trainer that is to be fast is, and what it said."""
     said = io.StringIO()
     config = load_config("point_robot", ["training.fast=true"])
     with closing(LocalCollector(config.env, num_threads=1)) as collector:
-        trainer = Trainer(config, tmp_path, collector=collector, progress=make_progress(said))
-    assert not trainer.fast and "no C++ compiler" in said.getvalue()
+        trainer = Trainer(config, folder, collector=collector, progress=make_progress(said))
+    return trainer.fast, said.getvalue()
+
+
+def test_without_a_compiler_training_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
+    fast, said = trainer_of_fast_mode(tmp_path)
+    assert not fast and "exact mode: found no C++ compiler" in said
 
 
 def test_a_damaged_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    library = tmp_path / "gru.so"
+    library = tmp_path / "kernels.so"
     library.touch()
-    monkeypatch.setattr(compiled_gru, "_library", lambda: library)
-    _kernels.cache_clear()
-    with pytest.raises(UserError, match=r"cannot load .*gru.so(.*\n)+.*delete the file"):
-        compiled_hidden_sequence(tiny_model().encoder, torch.float32)
+    monkeypatch.setattr(kernels, "_library", lambda: library)
+    kernels.load.cache_clear()
+    with pytest.raises(UserError, match=r"cannot load .*kernels.so(.*\n)+.*delete the file"):
+        kernels.load()
 
 
 @pytest.mark.parametrize(

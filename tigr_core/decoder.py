@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tigr_core.mlp import MLP
+
 
 class Decoder(nn.Module):
     """Predicts the normalised next observation ``[..., D]`` and reward ``[...]`` from (obs, action, z)."""
@@ -14,19 +16,10 @@ class Decoder(nn.Module):
         super().__init__()
         inputs = obs_dim + action_dim + latent_dim
         hidden = round(width * inputs)
-        self.next_obs = mlp(inputs, (hidden, hidden), obs_dim)
-        self.reward = mlp(inputs, (hidden, hidden, hidden // 2), 1)
+        self.next_obs = MLP(inputs, (hidden, hidden), obs_dim)
+        self.reward = MLP(inputs, (hidden, hidden, hidden // 2), 1)
 
     def forward(self, obs: Tensor, action: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Read normalised obs ``[..., D]``, normalised action ``[..., A]`` and z ``[..., L]``."""
         inputs = torch.cat([obs, action, latent], dim=-1)
         return self.next_obs(inputs).float(), self.reward(inputs).squeeze(-1).float()
-
-
-def mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Sequential:
-    """Return a ReLU network with linear output."""
-    layers: list[nn.Module] = []
-    for size in hidden:
-        layers += [nn.Linear(inputs, size), nn.ReLU()]
-        inputs = size
-    return nn.Sequential(*layers, nn.Linear(inputs, outputs))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tigr_core.mixture import MixturePosterior
+from tigr_core.mlp import MLP
 
 ROBOTS_AT_ONCE = 4  # whose windows are advanced together: their gates stay in the cache of a core
 
@@ -38,11 +39,7 @@ class Encoder(nn.Module):
         self.num_components, self.latent_dim = num_components, latent_dim
         self.hidden_dim = round(width * transition_dim)
         self.gru = nn.GRU(transition_dim, self.hidden_dim, batch_first=True)
-        self.head = nn.Sequential(
-            nn.Linear(self.hidden_dim, self.hidden_dim),
-            nn.ReLU(),
-            nn.Linear(self.hidden_dim, num_components * (2 * latent_dim + 1)),
-        )
+        self.head = MLP(self.hidden_dim, (self.hidden_dim,), num_components * (2 * latent_dim + 1))
 
     def posterior(self, hidden: Tensor) -> MixturePosterior:
         """Read the mixture off a GRU state, ``[..., H]``."""

@@ -13,10 +13,14 @@ from typing import Any, TypeVar
 
 import torch
 import torch._dynamo.config as dynamo_config
-from torch import Tensor
+from torch import Tensor, nn
 
-from tigr_core.compiled_gru import compiled_hidden_sequence, compiler
+from tigr_core import kernels
+from tigr_core.actor_critic import TwinCritic
+from tigr_core.compiled_gru import compiled_hidden_sequence
 from tigr_core.encoder import Encoder
+from tigr_core.errors import UserError
+from tigr_core.mlp import MLP
 
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # of processors, as PyTorch calls them
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -26,7 +30,19 @@ Gradients = Callable[..., tuple[Tensor, Tensor, tuple[Tensor, ...]]]  # both, de
 
 def compiler_found() -> bool:
     """Whether there is the C++ compiler that PyTorch would use."""
-    return shutil.which(compiler()) is not None
+    return shutil.which(kernels.compiler()) is not None
+
+
+def obstacle(device: torch.device) -> str | None:
+    """Return what the fast mode lacks on a device, if anything: a C++ compiler, or one whose work can be used."""
+    if not compiler_found():
+        return "found no C++ compiler (g++, or what CXX names)"
+    if device.type == "cpu":
+        try:
+            kernels.load()
+        except UserError as error:
+            return str(error)
+    return None
 
 
 def product_dtype(device: torch.device) -> torch.dtype:
@@ -40,6 +56,16 @@ def product_dtype(device: torch.device) -> torch.dtype:
         capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         has_bfloat16 = any(capabilities.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
     return torch.bfloat16 if has_bfloat16 else torch.float32
+
+
+def use_kernels(*networks: nn.Module, device: torch.device) -> None:
+    """Have the networks' layers evaluated in C++ from now on, where products are in float32 on a CPU."""
+    if device.type != "cpu" or product_dtype(device) != torch.float32:
+        return
+    kernels.load()
+    for part in (part for network in networks for part in network.modules()):
+        if isinstance(part, (MLP, TwinCritic)):
+            part.in_kernels = True
 
 
 def with_fast_products(function: Function, device: torch.device) -> Function:
@@ -81,10 +107,15 @@ def compiled_gradients(loss_of: Loss, parameters: Sequence[Tensor], device: torc
 
 
 def _options(device: torch.device) -> dict[str, Any] | None:
-    """Return how to compile on a CPU: for any number of threads up to the present one, called without Python's lock."""
+    """Return how to compile on a CPU: for any number of threads up to the present one.
+
+    Regions that do not call our kernels are called without Python's lock. Those that do crash so (PyTorch 2.13); the
+    kernels themselves let go of the lock.
+    """
     if device.type != "cpu":
         return None
-    return {"cpp_wrapper": True, "cpp.threads": torch.get_num_threads(), "cpp.dynamic_threads": True}
+    without_lock = product_dtype(device) != torch.float32
+    return {"cpp_wrapper": without_lock, "cpp.threads": torch.get_num_threads(), "cpp.dynamic_threads": True}
 
 
 def fast_hidden_sequence(encoder: Encoder, device: torch.device) -> Callable[..., Tensor]:

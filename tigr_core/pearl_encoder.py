@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tigr_core.decoder import mlp
 from tigr_core.mixture import MixturePosterior
+from tigr_core.mlp import MLP
 
 
 class PearlEncoder(nn.Module):
@@ -19,7 +19,7 @@ class PearlEncoder(nn.Module):
     def __init__(self, transition_dim: int, latent_dim: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.net = mlp(transition_dim, self.HIDDEN, 2 * latent_dim)
+        self.net = MLP(transition_dim, self.HIDDEN, 2 * latent_dim)
 
     def factors(self, x: Tensor) -> Tensor:
         """Return what transitions x ``[..., X]`` add to the state: precision and precision * mean, ``[..., 2 L]``."""

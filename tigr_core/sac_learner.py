@@ -28,7 +28,7 @@ from envs.tasks import TaskSet
 from tigr_core.actor_critic import TwinCritic
 from tigr_core.checkpoint import restore_optimiser
 from tigr_core.config import PCGradGroups, SACConfig
-from tigr_core.fast import Gradients, Loss, compiled_gradients, gradients_of
+from tigr_core.fast import Gradients, Loss, compiled_gradients, gradients_of, use_kernels
 from tigr_core.mixture import MixturePosterior
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pcgrad import descend, groups_of, masks_of
@@ -221,6 +221,8 @@ class SACLearner:
         self.critic_optimiser = adam(self.critic.parameters(), lr=config.critic_learning_rate)
         self.temperature_optimiser = adam([self.log_temperature], lr=config.temperature_learning_rate)
         self.steps = 0
+        if fast:
+            use_kernels(self.actor, self.critic, self.target_critic, device=device)
         gradients = partial(compiled_gradients, device=device) if fast else gradients_of
         self._critic_gradients = gradients(self.critic_loss, list(self.critic.parameters()))
         self._actor_gradients = gradients(self.actor_loss, list(self.actor.parameters()))
@@ -270,7 +272,7 @@ class SACLearner:
         """Return the actor's loss and the log-probabilities ``[B]`` of its actions."""
         mean, log_std = self.actor(batch.obs, batch.latent)
         action, log_prob = self.actor.sample_of(mean, log_std, noise)
-        value = self.critic(batch.obs, batch.critic_latent, action).amin(dim=0)
+        value = self.critic(batch.obs, batch.critic_latent, action, learns=False).amin(dim=0)
         loss = (self.temperature * log_prob - value).mean()
         if batch.taught is not None:
             loss = loss + self.teacher_weight * (mean.tanh() - batch.taught).square().sum(dim=-1).mean()

@@ -28,16 +28,15 @@ import torch
 
 from envs import make_vector
 from envs.tasks import Task
-from tigr_core import evaluation
+from tigr_core import evaluation, kernels
 from tigr_core.ahead import Ahead
 from tigr_core.bundle import Bundle, Source
 from tigr_core.checkpoint import load_checkpoint, restore_rng, rng_state, save_checkpoint
 from tigr_core.checks import check_fit
 from tigr_core.collector import Collector, Request
-from tigr_core.compiled_gru import is_compiled
 from tigr_core.config import Config
 from tigr_core.errors import UserError
-from tigr_core.fast import compiler_found
+from tigr_core.fast import compiler_found, obstacle
 from tigr_core.learners import Learners
 from tigr_core.model import TaskInferenceModel
 from tigr_core.progress import Progress
@@ -112,14 +111,17 @@ class Trainer:
         self.log: RunLog | None = None
         self.reference_names = ReferenceNames(config) if config.training.reference_output else None
 
+    def _is_fast_possible(self) -> bool:
+        if self.device.type == "cpu" and compiler_found() and not kernels.are_compiled():
+            self.progress.message("compiling networks for this processor, once: some ten seconds")
+        lacking = obstacle(self.device)
+        if lacking is not None:
+            self.progress.message(f"note: training in the exact mode: {lacking}")
+        return lacking is None
+
     def _build_learners(self) -> None:
         config = self.config
-        self.fast = config.training.fast and compiler_found()
-        if config.training.fast and not self.fast:
-            self.progress.message("note: no C++ compiler found (g++, or what CXX names): training in the exact mode")
-        streams = config.model.context == "stream" and config.model.method != "pearl"
-        if self.fast and self.device.type == "cpu" and streams and not is_compiled():
-            self.progress.message("compiling the GRU for this processor, once: some ten seconds")
+        self.fast = config.training.fast and self._is_fast_possible()
         self.replay = ReplayBuffer(
             config.training.replay_capacity,
             config.env.episode_steps,

@@ -22,9 +22,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tigr_core.decoder import mlp
 from tigr_core.encoder import windows_of
 from tigr_core.mixture import MixturePosterior
+from tigr_core.mlp import MLP
 
 Kind = Literal["mlp", "conv", "transformer"]
 Combination = Literal["multiplication", "network", "none"]
@@ -56,16 +56,16 @@ class WindowEncoder(nn.Module):
         self.num_components, self.latent_dim, self.combination = num_components, latent_dim, combination
         hidden = round(width * transition_dim)
         self.features = self._features(kind, hidden)
-        self.head = mlp(hidden, (hidden,), num_components * (2 * latent_dim + 1))
+        self.head = MLP(hidden, (hidden,), num_components * (2 * latent_dim + 1))
         if combination == "network":
-            self.combine_gaussians = mlp(context_length, (context_length,), 1)
-            self.combine_logits = mlp(context_length, (context_length,), 1)
+            self.combine_gaussians = MLP(context_length, (context_length,), 1)
+            self.combine_logits = MLP(context_length, (context_length,), 1)
 
     def _features(self, kind: Kind, hidden: int) -> nn.Module:
         if self.combination == "none":
-            return nn.Sequential(nn.Flatten(), mlp(self.context_length * self.transition_dim, (hidden, hidden), hidden))
+            return nn.Sequential(nn.Flatten(), MLP(self.context_length * self.transition_dim, (hidden, hidden), hidden))
         if kind == "mlp":
-            return mlp(self.transition_dim, (hidden, hidden), hidden)
+            return MLP(self.transition_dim, (hidden, hidden), hidden)
         if kind == "conv":
             return _Convolution(self.transition_dim, hidden)
         return _Transformer(self.transition_dim, self.context_length, hidden)

@@ -5,20 +5,20 @@
 //     h' = new + update (h - new),  new = tanh(input_new + reset state_new),  state_new = U_new h + c_new
 // Products are in the dtype of `weight`, float or bfloat16; all else is in float.
 
-#if !defined(__GNUC__) || defined(__clang__)
-#error "needs GCC, whose OpenMP is PyTorch's: the threads of another would not know of each other"
-#endif
+#pragma once
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
-#include <torch/library.h>
 
 #include <cstring>
+#include <type_traits>
 
-namespace {
+#include "products.hpp"
+
+namespace tigr::gru {
 
 using at::Tensor;
 
@@ -68,11 +68,56 @@ void for_each_share(int64_t rows, const Work& work) {
   at::parallel_for(0, rows, std::max(least, (rows + threads - 1) / threads), work);
 }
 
+// Multiplies rows of states or gradients by a weight [inner, columns], which stays the same for all steps.
+class FloatWeight {
+ public:
+  explicit FloatWeight(const Tensor& weight)
+      : inner_(weight.size(0)), columns_(weight.size(1)) {
+    packed_ = memory_.of(inner_ * whole_panels(columns_));
+    for (int64_t j = 0; j < columns_; j += COLUMNS) {
+      const Matrix panel{weight.const_data_ptr<float>() + j * weight.stride(1), weight.stride(0), weight.stride(1)};
+      pack(panel, inner_, std::min(COLUMNS, columns_ - j), packed_ + j * inner_);
+    }
+  }
+
+  void multiply(const Tensor& rows, Tensor& result) const {
+    float* const to = result.mutable_data_ptr<float>();
+    for (int64_t first = 0; first < inner_; first += INNER_AT_ONCE) {
+      const Matrix left{rows.const_data_ptr<float>() + first, rows.stride(0), 1};
+      const auto panel = [&](int64_t j, int64_t) { return packed_ + j * inner_ + first * COLUMNS; };
+      tigr::multiply(rows.size(0), columns_, std::min(INNER_AT_ONCE, inner_ - first), left, panel,
+                     [&](int64_t i, int64_t j, int64_t count, const float* sums) {
+                       float* const out = to + i * columns_ + j;
+                       for_each_column(count, [&](int64_t c) { out[c] = first ? out[c] + sums[c] : sums[c]; });
+                     });
+    }
+  }
+
+ private:
+  static constexpr int64_t INNER_AT_ONCE = 384;  // of which a panel stays in the nearest cache
+  const int64_t inner_, columns_;
+  Memory memory_;
+  float* packed_;
+};
+
+class Bfloat16Weight {
+ public:
+  explicit Bfloat16Weight(const Tensor& weight) : weight_(weight) {}
+
+  void multiply(const Tensor& rows, Tensor& result) const { at::mm_out(result, rows, weight_); }
+
+ private:
+  const Tensor weight_;
+};
+
+template <typename Product>
+using Weight = std::conditional_t<std::is_same_v<Product, float>, FloatWeight, Bfloat16Weight>;
+
 template <typename Product>
 void forward_of(Tensor& gates, const Tensor& weight, const Tensor& bias, Tensor& states, Tensor& rounded,
                 Tensor& state_new) {
   const int64_t T = gates.size(0), B = gates.size(1), H = states.size(2);
-  const Tensor transposed = weight.t();
+  const Weight<Product> of_states(weight.t());
   const float* const b = bias.const_data_ptr<float>();
   float* const gate = gates.mutable_data_ptr<float>();
   float* const state = states.mutable_data_ptr<float>();
@@ -83,7 +128,7 @@ void forward_of(Tensor& gates, const Tensor& weight, const Tensor& bias, Tensor&
     Tensor of_state = at::empty({to - from, 3 * H}, weight.options());
     const Product* const s = of_state.const_data_ptr<Product>();
     for (int64_t t = 0; t < T; ++t) {
-      at::mm_out(of_state, rounded[t].narrow(0, from, to - from), transposed);
+      of_states.multiply(rounded[t].narrow(0, from, to - from), of_state);
       for (int64_t i = from; i < to; ++i) {
         const Product *const sr = s + (i - from) * 3 * H, *const sz = sr + H, *const sn = sz + H;
         float *const r = gate + (t * B + i) * 3 * H, *const z = r + H, *const n = z + H;
@@ -110,6 +155,7 @@ template <typename Product>
 void backward_of(const Tensor& outer, const Tensor& gates, const Tensor& weight, const Tensor& states,
                  const Tensor& state_new, Tensor& of_input, Tensor& of_state, Tensor& of_start) {
   const int64_t T = gates.size(0), B = gates.size(1), H = states.size(2);
+  const Weight<Product> of_gates(weight);
   const float* const gate = gates.const_data_ptr<float>();
   const float* const state = states.const_data_ptr<float>();
   const float* const candidate = state_new.const_data_ptr<float>();
@@ -145,7 +191,7 @@ void backward_of(const Tensor& outer, const Tensor& gates, const Tensor& weight,
           store(sr[j], of_reset), store(sz[j], of_update), store(sn[j], of_new * reset);
         }
       }
-      at::mm_out(through_gates, of_state[t].narrow(0, from, to - from), weight);
+      of_gates.multiply(of_state[t].narrow(0, from, to - from), through_gates);
     }
     for (int64_t k = 0; k < (to - from) * H; ++k) {
       start[from * H + k] = outside[from * H + k] + past[k] + loaded(through[k]);
@@ -155,24 +201,19 @@ void backward_of(const Tensor& outer, const Tensor& gates, const Tensor& weight,
 
 // gates [T, B, 3 H]: W x + b, becomes reset, update and new; states and rounded [T + 1, B, H]: the first one is read;
 // state_new [T, B, H] is written.
-void forward(Tensor gates, const Tensor& weight, const Tensor& bias, Tensor states, Tensor rounded,
-             Tensor state_new) {
+inline void forward(Tensor gates, const Tensor& weight, const Tensor& bias, Tensor states, Tensor rounded,
+                    Tensor state_new) {
   const bool in_float = weight.scalar_type() == at::kFloat;
   (in_float ? forward_of<float> : forward_of<c10::BFloat16>)(gates, weight, bias, states, rounded, state_new);
 }
 
 // Writes the gradients of W x + b, where `gates` may be, and of U h + c, [T, B, 3 H] each in the dtype of `weight`, and
 // of the start, [B, H].
-void backward(const Tensor& outer, const Tensor& gates, const Tensor& weight, const Tensor& states,
-              const Tensor& state_new, Tensor of_input, Tensor of_state, Tensor of_start) {
+inline void backward(const Tensor& outer, const Tensor& gates, const Tensor& weight, const Tensor& states,
+                     const Tensor& state_new, Tensor of_input, Tensor of_state, Tensor of_start) {
   const bool in_float = weight.scalar_type() == at::kFloat;
   (in_float ? backward_of<float> : backward_of<c10::BFloat16>)(outer, gates, weight, states, state_new, of_input,
                                                                of_state, of_start);
 }
 
-}  // namespace
-
-TORCH_LIBRARY(tigr_gru, library) {
-  library.def("forward", &forward);
-  library.def("backward", &backward);
-}
+}  // namespace tigr::gru

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// What Python calls: see kernels/__init__.py.
+
+#if !defined(__GNUC__) || defined(__clang__)
+#error "needs GCC, whose OpenMP is PyTorch's: the threads of another would not know of each other"
+#endif
+
+#include <torch/library.h>
+
+#include "gru.hpp"
+#include "mlp.hpp"
+
+TORCH_LIBRARY(tigr, library) {
+  library.def("gru_forward", &tigr::gru::forward);
+  library.def("gru_backward", &tigr::gru::backward);
+  library.def("mlp_forward(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor[]");
+  library.def(
+      "mlp_backward(Tensor outer, Tensor x, Tensor[] hidden, Tensor[] weights, Tensor[] biases, bool of_input, "
+      "bool of_parameters) -> Tensor[]");
+}
+
+TORCH_LIBRARY_IMPL(tigr, CPU, library) {
+  library.impl("mlp_forward", &tigr::mlp::forward);
+  library.impl("mlp_backward", &tigr::mlp::backward);
+}

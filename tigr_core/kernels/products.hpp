@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of float matrices as small as those of policies, on one thread: the right one is packed, and whatever
+// follows is done to a tile of the result while it is at hand.
+//
+// A tile of ROWS x COLUMNS stays in registers while the product runs along its inner dimension, as in Goto and van de
+// Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34 (2008). Libraries are made for larger
+// matrices, and pack anew what is multiplied again.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace tigr {
+
+#if defined(__AVX512F__)
+constexpr int64_t LANES = 16, ROWS = 12;
+#elif defined(__AVX__)
+constexpr int64_t LANES = 8, ROWS = 6;
+#elif defined(__aarch64__)
+constexpr int64_t LANES = 4, ROWS = 12;
+#else
+constexpr int64_t LANES = 4, ROWS = 4;
+#endif
+constexpr int64_t COLUMNS = 2 * LANES;
+typedef float Vector __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+
+// Entry (i, j) is at at[i * row + j * column].
+struct Matrix {
+  const float* at;
+  int64_t row, column;
+
+  Matrix transposed() const { return {at, column, row}; }
+};
+
+inline int64_t whole_panels(int64_t columns) { return (columns + COLUMNS - 1) / COLUMNS * COLUMNS; }
+
+// Calls work(c) for some columns, most often COLUMNS of them, for which a compiler needs no loop.
+template <typename Work>
+inline void for_each_column(int64_t count, const Work& work) {
+  if (count == COLUMNS) {
+#pragma omp simd
+    for (int64_t c = 0; c < COLUMNS; ++c) work(c);
+  } else {
+    for (int64_t c = 0; c < count; ++c) work(c);
+  }
+}
+
+// Transposes 4 x 4 floats.
+inline void transpose(const float* from, int64_t from_row, float* to, int64_t to_row) {
+  typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+  typedef int32_t Choice __attribute__((vector_size(16)));
+  const auto row = [&](int64_t r) { return *reinterpret_cast<const Four*>(from + r * from_row); };
+  const Choice low{0, 4, 1, 5}, high{2, 6, 3, 7}, first{0, 1, 4, 5}, second{2, 3, 6, 7};
+  const Four a = __builtin_shuffle(row(0), row(1), low), b = __builtin_shuffle(row(2), row(3), low);
+  const Four c = __builtin_shuffle(row(0), row(1), high), d = __builtin_shuffle(row(2), row(3), high);
+  *reinterpret_cast<Four*>(to) = __builtin_shuffle(a, b, first);
+  *reinterpret_cast<Four*>(to + to_row) = __builtin_shuffle(a, b, second);
+  *reinterpret_cast<Four*>(to + 2 * to_row) = __builtin_shuffle(c, d, first);
+  *reinterpret_cast<Four*>(to + 3 * to_row) = __builtin_shuffle(c, d, second);
+}
+
+// Writes so many columns of a matrix of `inner` rows, row by row, filled up with zeros to COLUMNS.
+inline void pack(Matrix b, int64_t inner, int64_t count, float* to) {
+  if (count < COLUMNS) std::memset(to, 0, sizeof(float) * COLUMNS * inner);
+  if (b.column == 1) {
+    for (int64_t k = 0; k < inner; ++k) {
+      for_each_column(count, [&](int64_t c) { to[k * COLUMNS + c] = b.at[k * b.row + c]; });
+    }
+    return;
+  }
+  const int64_t whole = count == COLUMNS && b.row == 1 ? inner / 4 * 4 : 0;
+  for (int64_t k = 0; k < whole; k += 4) {
+    for (int64_t c = 0; c < COLUMNS; c += 4) transpose(b.at + c * b.column + k, b.column, to + k * COLUMNS + c, COLUMNS);
+  }
+  for (int64_t k = whole; k < inner; ++k) {
+    for (int64_t c = 0; c < count; ++c) to[k * COLUMNS + c] = b.at[k * b.row + c * b.column];
+  }
+}
+
+// Floats from the beginning of a cache line on.
+class Memory {
+ public:
+  float* of(int64_t size) {
+    const int64_t line = 64 / sizeof(float);
+    if (static_cast<int64_t>(floats_.size()) < size + line) floats_.resize(size + line);
+    return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(floats_.data()) + 63) / 64 * 64);
+  }
+
+ private:
+  std::vector<float> floats_;
+};
+
+// Memory of the calling thread, kept for the next time; a second use asks for another `slot`.
+inline float* scratch(int64_t size, int slot = 0) {
+  static thread_local Memory memory[3];
+  return memory[slot].of(size);
+}
+
+// Sums the products of R rows and a panel, in V vectors a row. Kept apart, so that all sums stay in registers.
+template <int64_t R, int64_t V>
+[[gnu::noinline]] void fill_tile(int64_t inner, const float* a, int64_t row, int64_t column, const float* panel,
+                                 float* tile) {
+  Vector left[R], right[R];
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < R; ++r) left[r] = right[r] = Vector{};
+  for (int64_t k = 0; k < inner; ++k) {
+    Vector b_left = *reinterpret_cast<const Vector*>(panel + k * COLUMNS);
+    Vector b_right = *reinterpret_cast<const Vector*>(panel + k * COLUMNS + LANES);
+#if defined(__x86_64__)
+    asm("" : "+v"(b_left), "+v"(b_right));  // GCC would load one of them for each row, which takes longer
+#endif
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < R; ++r) {
+      const float x = a[r * row + k * column];
+      left[r] += x * b_left;
+      if constexpr (V > 1) right[r] += x * b_right;
+    }
+  }
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < R; ++r) {
+    *reinterpret_cast<Vector*>(tile + r * COLUMNS) = left[r];
+    if constexpr (V > 1) *reinterpret_cast<Vector*>(tile + r * COLUMNS + LANES) = right[r];
+  }
+}
+
+template <int64_t V, int64_t R = ROWS>
+void fill_tile(int64_t rows, int64_t inner, const float* a, int64_t row, int64_t column, const float* panel,
+               float* tile) {
+  if constexpr (R > 1) {
+    if (rows < R) return fill_tile<V, R - 1>(rows, inner, a, row, column, panel, tile);
+  }
+  fill_tile<R, V>(inner, a, row, column, panel, tile);
+}
+
+// Multiplies a [rows, inner] by a matrix of so many columns, of which panel(j, count) gives what was packed from column
+// j on. Calls finish(i, j, count, sums) for `count` entries of row i of the result from column j on.
+template <typename Panel, typename Finish>
+void multiply(int64_t rows, int64_t columns, int64_t inner, Matrix a, const Panel& panel, const Finish& finish) {
+  alignas(64) float tile[ROWS * COLUMNS];
+  for (int64_t j = 0; j < columns; j += COLUMNS) {
+    const int64_t count = std::min(COLUMNS, columns - j);
+    const float* const packed = panel(j, count);
+    for (int64_t i = 0; i < rows; i += ROWS) {
+      const int64_t some = std::min(ROWS, rows - i);
+      if (count <= LANES) {
+        fill_tile<1>(some, inner, a.at + i * a.row, a.row, a.column, packed, tile);
+      } else {
+        fill_tile<2>(some, inner, a.at + i * a.row, a.row, a.column, packed, tile);
+      }
+      for (int64_t r = 0; r < some; ++r) finish(i + r, j, count, tile + r * COLUMNS);
+    }
+  }
+}
+
+// As above, with b [inner, columns]; a panel is packed when it is its turn, and stays in the nearest cache.
+template <typename Finish>
+void multiply(int64_t rows, int64_t columns, int64_t inner, Matrix a, Matrix b, const Finish& finish) {
+  float* const packed = scratch(COLUMNS * inner);
+  const auto panel = [=](int64_t j, int64_t count) {
+    pack({b.at + j * b.column, b.row, b.column}, inner, count, packed);
+    return packed;
+  };
+  multiply(rows, columns, inner, a, panel, finish);
+}
+
+}  // namespace tigr
