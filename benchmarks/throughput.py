@@ -79,7 +79,7 @@ class Bench:
         self.model = self.acting_model if device == CPU else copy.deepcopy(self.acting_model).to(device)
         self.rng, self.generator = np.random.default_rng(0), torch.Generator(device).manual_seed(0)
         self.train_tasks, _ = evaluation.split_tasks(config)
-        self.collector = LocalCollector(config.env, num_threads=torch.get_num_threads())
+        self.collector = LocalCollector(config.env, num_threads=torch.get_num_threads(), fast=config.training.fast)
         self.replay = replay if replay is not None and replay.device == device else self._filled_replay()
         self.learners = Learners(
             self.model,

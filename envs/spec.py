@@ -105,7 +105,7 @@ class RobotSpec:
             float64 [..., D] in the order of `observation`.
         """
         zero = np.zeros((*positions.shape[:-1], 1))
-        return np.concatenate((positions, velocities, zero), axis=-1)[..., self._columns] + self._offsets
+        return np.concatenate((positions, velocities, zero), axis=-1).take(self._columns, axis=-1) + self._offsets
 
     def positions_in(self, obs: np.ndarray) -> np.ndarray:
         """Return the positions [..., Q] that observations [..., D] tell, and zero for what they do not tell.

@@ -79,7 +79,9 @@ class TaskBatch:
         starts = np.cumsum([0, *quantity_dims.values()])
         self._first_column = dict(zip(quantity_dims, starts[:-1].tolist(), strict=True))
         self._zero_column = int(starts[-1])
-        value_dim = max(len(base_task.axis) for base_task in task_set.base_tasks)
+        dims = [len(base_task.axis) for base_task in task_set.base_tasks]
+        value_dim = max(dims)
+        self._pads = min(dims) < value_dim
         self._rows = np.arange(num)[:, None]
         self.tasks: list[Task | None] = [None] * num
         self.label = np.zeros(num, dtype=np.int64)
@@ -87,6 +89,7 @@ class TaskBatch:
         self._columns = np.zeros((num, value_dim), dtype=np.intp)  # of the concatenated quantities
         self._target = np.zeros((num, value_dim))
         self._direction = np.zeros((num, value_dim))
+        self._distance = np.zeros(num)  # of the target along its direction
         self._scale = np.ones(num)
         self._reach = np.zeros(num)
         self._kinds = {base_task.reward: np.zeros(num, dtype=bool) for base_task in task_set.base_tasks}
@@ -113,6 +116,7 @@ class TaskBatch:
         self._target[index, :dim] = target
         self._direction[index] = 0.0
         self._direction[index, :dim] = target / (distance or 1.0) if dim > 1 else 1.0
+        self._distance[index] = (self._target[index] * self._direction[index]).sum()
         self._scale[index] = distance if base_task.is_relative else 1.0
         self._reach[index] = base_task.reach
         for kind, members in self._kinds.items():
@@ -126,12 +130,13 @@ class TaskBatch:
 
     def track(self, quantities: np.ndarray) -> Tracking:
         """Compare the quantities after a step, [..., N, Q] as from `flat`, with the targets."""
-        padded = np.concatenate([quantities, np.zeros((*quantities.shape[:-1], 1))], axis=-1)
-        value = padded[..., self._rows, self._columns]
+        if self._pads:
+            quantities = np.concatenate([quantities, np.zeros((*quantities.shape[:-1], 1))], axis=-1)
+        value = quantities[..., self._rows, self._columns]
         error = np.sqrt(np.square(value - self._target).sum(axis=-1)) / self._scale
         return Tracking(
             value=(value * self._direction).sum(axis=-1),
-            target=np.broadcast_to((self._target * self._direction).sum(axis=-1), error.shape),
+            target=self._distance + np.zeros(error.shape),
             error=error,
             terms=self._terms(quantities, _Comparison(value, self._target, error, self._reach)),
         )

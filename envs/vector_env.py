@@ -170,12 +170,15 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             ValueError: wrong shape or a non-finite entry; nothing has been stepped then.
             gymnasium.error.ResetNeeded: before the first reset.
         """
-        return self.step_effort(self.spec_robot.action_to_effort(self._checked(actions, "action")))
+        return self._step(self.spec_robot.action_to_effort(self._checked(actions, "action")))
 
     def step_effort(self, effort: np.ndarray) -> StepResult:
         """Apply efforts [N, A], as commands over topics carry them; otherwise as `step`."""
+        return self._step(self._checked(effort, "effort"))
+
+    def _step(self, effort: np.ndarray) -> StepResult:
         previous_state = self._require_reset()
-        ctrl = self.spec_robot.effort_to_ctrl(self._checked(effort, "effort"))
+        ctrl = self.spec_robot.effort_to_ctrl(effort)
         state = self._state = self._robot.step(previous_state, ctrl)
         previous_quantities = self._quantities
         self._quantities = self._robot.quantities(previous_state, state)

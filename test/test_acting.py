@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import generator, tiny_model
 
+from tigr_core import kernels
 from tigr_core.acting import ModuleActing, Step, StreamActing, acting
 from tigr_core.model import TaskInferenceModel
 
@@ -20,6 +21,9 @@ SETTINGS: list[dict[str, Any]] = [
     {"reward_gain": 4.0, "reward_floor": -1.0, "reward_changes": True},
     {"turning": [1]},
 ]
+COMPILED = pytest.param(
+    True, marks=pytest.mark.skipif(not kernels.compiler_found(), reason="there is no C++ compiler: install g++")
+)
 same = partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
 
 
@@ -36,14 +40,15 @@ def episodes(robots: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return obs, torch.rand((robots, STEPS, 2), generator=source), torch.randn((robots, STEPS), generator=source)
 
 
+@pytest.mark.parametrize("fast", [False, COMPILED])
 @pytest.mark.parametrize("robots", [1, 5])
 @pytest.mark.parametrize("settings", SETTINGS)
 @torch.no_grad()
-def test_streams_infer_and_act_as_the_modules_do(settings: dict[str, Any], robots: int) -> None:
+def test_streams_infer_and_act_as_the_modules_do(settings: dict[str, Any], robots: int, fast: bool) -> None:
     model, (obs, action, reward) = model_of(settings), episodes(robots)
     x = model.normaliser.sequence(obs[:, :-1], action, reward, obs[:, 1:])
     expected = model.encoder.encode_episodes(x)
-    subject, noise = acting(model), torch.randn((robots, 2), generator=generator(2))
+    subject, noise = acting(model, fast=fast), torch.randn((robots, 2), generator=generator(2))
     assert isinstance(subject, StreamActing)
     state = subject.initial_state(robots)
     before: tuple[np.ndarray, np.ndarray] | None = None
@@ -75,7 +80,21 @@ def test_what_is_learned_meanwhile_is_acted_on() -> None:
     assert not np.array_equal(first, second) and not np.array_equal(second, third)
 
 
-def test_gates_far_from_zero_are_shut_or_open_without_a_warning() -> None:
+@pytest.mark.parametrize("fast", [COMPILED])
+def test_in_the_fast_mode_from_the_next_episode_on(fast: bool) -> None:
+    model, (obs, latent) = model_of({}), (np.ones((3, 2), np.float32), np.zeros((3, 2), np.float32))
+    subject = acting(model, fast=fast)
+    subject.initial_state(3)
+    first = subject.act(obs, latent, None)
+    with torch.no_grad():
+        dict(model.actor.net.named_parameters())["2.weight"].add_(1.0)
+    assert np.array_equal(first, subject.act(obs, latent, None))
+    subject.initial_state(3)
+    assert not np.array_equal(first, subject.act(obs, latent, None))
+
+
+@pytest.mark.parametrize("fast", [False, COMPILED])
+def test_gates_far_from_zero_are_shut_or_open_without_a_warning(fast: bool) -> None:
     model = model_of({})
     state = np.full((1, model.encoder.hidden_dim), 0.5, np.float32)
     for bias, kept in ((1e4, 0.5), (-1e4, np.tanh(1e4))):
@@ -84,7 +103,9 @@ def test_gates_far_from_zero_are_shut_or_open_without_a_warning() -> None:
                 parameter.zero_()
             model.encoder.gru.bias_ih_l0.view(3, -1)[1:] = torch.tensor([bias, 1e4]).unsqueeze(1)
         zeros = np.zeros((1, 2), np.float32)
-        found = StreamActing(model).advance(state, Step(zeros, zeros, np.zeros(1, np.float32), zeros, None))
+        subject = acting(model, fast=fast)
+        subject.initial_state(1)
+        found = subject.advance(state, Step(zeros, zeros, np.zeros(1, np.float32), zeros, None))
         np.testing.assert_allclose(found, np.full_like(state, kept), rtol=1e-6)
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from tigr_core import kernels
 from tigr_core.actor_critic import TwinCritic
-from tigr_core.fast import compiler_found, use_kernels
+from tigr_core.fast import use_kernels
 from tigr_core.mlp import MLP, compiled_mlp
 
-pytestmark = pytest.mark.skipif(not compiler_found(), reason="there is no C++ compiler: install g++")
+pytestmark = pytest.mark.skipif(not kernels.compiler_found(), reason="there is no C++ compiler: install g++")
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,8 @@
 For one robot that is a dozen products of one row, with fifty small steps between them. A small step costs a microsecond
 in NumPy and three to five in PyTorch, all of them together more than the products. So for stream encoders NumPy does
 all of it, from the parameters as they are, but for GRU and layers of several rows: PyTorch's take longer to begin and
-less a row, and leave Python to the other threads that collect. Other encoders act by their own modules.
+less a row, and leave Python to the other threads that collect. The fast mode's are C++ (`kernels/acting.hpp`), with
+weights packed at the beginning of an episode. Other encoders act by their own modules.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tigr_core import kernels
 from tigr_core.actor_critic import LOG_STD_RANGE
 from tigr_core.encoder import Encoder
 from tigr_core.mixture import MixturePosterior
@@ -54,10 +56,12 @@ class Acting(Protocol):
         """
 
 
-def acting(model: TaskInferenceModel) -> Acting:
-    """Return how a model on the CPU acts."""
+def acting(model: TaskInferenceModel, *, fast: bool = False) -> Acting:
+    """Return how a model on the CPU acts; the fast mode needs a C++ compiler and pays for many robots."""
     streams = isinstance(model.encoder, Encoder) and model.encoder.context == "stream"
-    return StreamActing(model) if streams else ModuleActing(model)
+    if not streams:
+        return ModuleActing(model)
+    return StreamActing(model, _PackedNetworks(model) if fast else _Networks(model))
 
 
 class ModuleActing:
@@ -96,13 +100,8 @@ class ModuleActing:
 class StreamActing:
     """Acts with a GRU that is carried along: formulas of `Normaliser`, `Encoder`, `MixturePosterior` and `Actor`."""
 
-    def __init__(self, model: TaskInferenceModel) -> None:
-        self.model, self.encoder, gru = model, model.encoder, model.encoder.gru
-        self._gru = [p.detach() for p in (gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0)]
-        self._of_input = _Layer(gru.bias_ih_l0, gru.weight_ih_l0)
-        self._of_state = _Layer(gru.bias_hh_l0, gru.weight_hh_l0)
-        self._head, self._policy = _layers(model.encoder.head), _layers(model.actor.net)
-        self._hidden_dim = model.encoder.hidden_dim
+    def __init__(self, model: TaskInferenceModel, networks: _Networks | _PackedNetworks) -> None:
+        self.encoder, self._networks = model.encoder, networks
         self._components, self._latent_dim = model.config.num_components, model.config.latent_dim
         normaliser = model.normaliser
         self._shift, self._scale = (values.numpy() for values in normaliser.shift_and_scale)
@@ -111,25 +110,11 @@ class StreamActing:
         self._has_changes, self._turning = normaliser.reward_changes, list(model.config.turning)
 
     def initial_state(self, num_robots: int) -> np.ndarray:
-        return np.zeros((num_robots, self._hidden_dim), dtype=np.float32)
+        self._networks.begin()
+        return np.zeros((num_robots, self.encoder.hidden_dim), dtype=np.float32)
 
     def advance(self, state: np.ndarray, step: Step) -> np.ndarray:
-        """h' = (1 - update) new + update h, with new = tanh(W x + b + reset (U h + c))."""
-        x = self._transition(step)
-        if len(x) > 1:
-            return torch.gru_cell(torch.from_numpy(x), torch.from_numpy(state), *self._gru).numpy()
-        of_input, of_state = self._of_input.row(x), self._of_state.row(state)
-        split = 2 * self._hidden_dim
-        gates, new = of_state[:, :split], of_state[:, split:]
-        gates += of_input[:, :split]
-        _sigmoid_(gates)
-        new *= gates[:, : self._hidden_dim]
-        new += of_input[:, split:]
-        np.tanh(new, out=new)
-        change = state - new
-        change *= gates[:, self._hidden_dim :]
-        change += new
-        return change
+        return self._networks.gru(self._transition(step), state)
 
     def _transition(self, step: Step) -> np.ndarray:
         reward = self._floored(step.reward)
@@ -152,7 +137,7 @@ class StreamActing:
         return np.stack((scaled, np.square(action).mean(axis=1)), axis=1)
 
     def infer(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        output = _run(self._head, np.maximum(state, 0.0))
+        output = self._networks.head(np.maximum(state, 0.0))
         parts = output.reshape(len(state), self._components, 2 * self._latent_dim + 1)
         logits = parts[:, :, -1]
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -165,7 +150,7 @@ class StreamActing:
         return posterior
 
     def act(self, obs: np.ndarray, latent: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-        output = _run(self._policy, np.concatenate((*self._policy_obs(obs), latent), axis=1))
+        output = self._networks.policy(np.concatenate((*self._policy_obs(obs), latent), axis=1))
         action_dim = output.shape[1] // 2
         raw = output[:, :action_dim]
         if noise is not None:
@@ -181,11 +166,89 @@ class StreamActing:
         return ((obs - self._shift[self._obs]) * self._scale[self._obs], *further)
 
 
+class _Networks:
+    """The networks of a model, with parameters where they are."""
+
+    def __init__(self, model: TaskInferenceModel) -> None:
+        gru = model.encoder.gru
+        self._gru = [p.detach() for p in (gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0)]
+        self._of_input = _Layer(gru.weight_ih_l0, gru.bias_ih_l0)
+        self._of_state = _Layer(gru.weight_hh_l0, gru.bias_hh_l0)
+        self._head, self._policy = ([_Layer(*pair) for pair in _layers(net)] for net in _nets(model))
+
+    def begin(self) -> None:
+        """Nothing is kept from one episode to the next."""
+
+    def gru(self, x: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """h' = (1 - update) new + update h, with new = tanh(W x + b + reset (U h + c))."""
+        if len(x) > 1:
+            return torch.gru_cell(torch.from_numpy(x), torch.from_numpy(state), *self._gru).numpy()
+        of_input, of_state = self._of_input.row(x), self._of_state.row(state)
+        hidden = state.shape[1]
+        gates, new = of_state[:, : 2 * hidden], of_state[:, 2 * hidden :]
+        gates += of_input[:, : 2 * hidden]
+        _sigmoid_(gates)
+        new *= gates[:, :hidden]
+        new += of_input[:, 2 * hidden :]
+        np.tanh(new, out=new)
+        change = state - new
+        change *= gates[:, hidden:]
+        change += new
+        return change
+
+    def head(self, x: np.ndarray) -> np.ndarray:
+        return _run(self._head, x)
+
+    def policy(self, x: np.ndarray) -> np.ndarray:
+        return _run(self._policy, x)
+
+
+class _PackedNetworks:
+    """The networks of a model in C++, as they were when the episode began."""
+
+    def __init__(self, model: TaskInferenceModel) -> None:
+        self._model, self._functions = model, kernels.load()
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Pack the weights."""
+        gru, packed = self._model.encoder.gru, self._functions.packed
+        self._gru = packed(gru.weight_ih_l0), packed(gru.weight_hh_l0), gru.bias_ih_l0, gru.bias_hh_l0
+        self._head, self._policy = (
+            ([packed(weight) for weight, _ in _layers(net)], [bias for _, bias in _layers(net)])
+            for net in _nets(self._model)
+        )
+
+    def gru(self, x: np.ndarray, state: np.ndarray) -> np.ndarray:
+        states: Tensor = self._functions.gru_cell(torch.from_numpy(x), torch.from_numpy(state), *self._gru)
+        return states.numpy()
+
+    def head(self, x: np.ndarray) -> np.ndarray:
+        return self._run(self._head, x)
+
+    def policy(self, x: np.ndarray) -> np.ndarray:
+        return self._run(self._policy, x)
+
+    def _run(self, layers: tuple[list[Tensor], list[Tensor]], x: np.ndarray) -> np.ndarray:
+        output: Tensor = self._functions.layers(torch.from_numpy(x), *layers)
+        return output.numpy()
+
+
+def _nets(model: TaskInferenceModel) -> tuple[nn.Sequential, nn.Sequential]:
+    """Return the head and the policy."""
+    return model.encoder.head, model.actor.net
+
+
+def _layers(net: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
+    """Return weights ``[outputs, inputs]`` and biases."""
+    return [(layer.weight.detach(), layer.bias.detach()) for layer in net if isinstance(layer, nn.Linear)]
+
+
 class _Layer:
     """A linear layer that reads the parameters of a module where they are."""
 
-    def __init__(self, bias: Tensor, weight: Tensor) -> None:
-        self.bias, self.weight = bias.detach(), weight.detach().t()
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.weight, self.bias = weight.detach().t(), bias.detach()
         self._row_bias, self._row_weight = self.bias.numpy(), self.weight.numpy()  # the same memory
 
     def rows(self, x: Tensor) -> Tensor:
@@ -196,10 +259,6 @@ class _Layer:
         row: np.ndarray = x @ self._row_weight
         row += self._row_bias
         return row
-
-
-def _layers(net: nn.Sequential) -> list[_Layer]:
-    return [_Layer(layer.bias, layer.weight) for layer in net if isinstance(layer, nn.Linear)]
 
 
 def _run(layers: list[_Layer], x: np.ndarray) -> np.ndarray:

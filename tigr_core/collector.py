@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from envs.vector_env import TaskVectorEnv
 from tigr_core.config import EnvConfig
 from tigr_core.controller import Controller
 from tigr_core.errors import UserError
+from tigr_core.kernels import obstacle
 from tigr_core.model import TaskInferenceModel
 from tigr_core.rollout import Episodes
 from tigr_core.stop import AskStop, Interrupted, Stop, give_way, never
@@ -66,11 +68,12 @@ class LocalCollector:
 
     While one share's physics run, another's networks do. Environments are kept for the next call of the same size. The
     number of threads changes results through the exploration noise (see `split_request`) and in the last digits.
+    The fast mode's networks act (`acting.py`) if `fast`, and if they can be compiled; that changes last digits, too.
     What has begun (`begin`) runs in a thread of its own; one request is collected at a time.
     """
 
-    def __init__(self, env: EnvConfig, *, num_threads: int, stop: AskStop = never) -> None:
-        self.env, self.num_threads, self.stop = env, num_threads, stop
+    def __init__(self, env: EnvConfig, *, num_threads: int, fast: bool = False, stop: AskStop = never) -> None:
+        self.env, self.num_threads, self._wants_fast, self.stop = env, num_threads, fast, stop
         self._failed = self._closed = False
         self._one_request = threading.Lock()
         self._shares = [_ShareCollector(env, self._stop_share) for _ in range(num_threads)]
@@ -83,6 +86,10 @@ class LocalCollector:
     def _stop_share(self) -> int:
         return Stop.AT_ONCE if self._failed or self._closed else self.stop()
 
+    @cached_property
+    def _fast(self) -> bool:
+        return self._wants_fast and obstacle(torch.device("cpu")) is None
+
     def begin(self, model: TaskInferenceModel, request: Request) -> Callable[[], Episodes]:
         """Begin to collect in a thread of its own."""
         return self._begun.submit(self.collect, model, request).result
@@ -94,14 +101,14 @@ class LocalCollector:
 
     def _collect(self, model: TaskInferenceModel, request: Request) -> Episodes:
         shares = split_request(request, min(self.num_threads, -(-len(request.tasks) // MIN_SHARE)))
-        self._failed = False
+        self._failed, fast = False, self._fast
         if len(shares) == 1:
-            return self._shares[0].collect(model, request)
+            return self._shares[0].collect(model, request, fast=fast)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # each share's networks stay on its thread
         try:
             running = [
-                self._pool.submit(self._collect_share, collector, model, share)
+                self._pool.submit(self._collect_share, collector, model, share, fast)
                 for collector, share in zip(self._shares, shares, strict=False)
             ]
             done = [future.exception() for future in running]
@@ -112,9 +119,11 @@ class LocalCollector:
             raise next((error for error in errors if not isinstance(error, Interrupted)), errors[0])
         return Episodes.concatenate([future.result() for future in running])
 
-    def _collect_share(self, collector: _ShareCollector, model: TaskInferenceModel, share: Request) -> Episodes:
+    def _collect_share(
+        self, collector: _ShareCollector, model: TaskInferenceModel, share: Request, fast: bool
+    ) -> Episodes:
         try:
-            return collector.collect(model, share)
+            return collector.collect(model, share, fast=fast)
         except BaseException:
             self._failed = True
             raise
@@ -154,9 +163,9 @@ class _ShareCollector:
         self.env, self.stop = env, stop
         self._envs: dict[tuple[Any, ...], TaskVectorEnv] = {}
 
-    def collect(self, model: TaskInferenceModel, request: Request) -> Episodes:
+    def collect(self, model: TaskInferenceModel, request: Request, *, fast: bool) -> Episodes:
         env = self._env_for(request)
-        controller = Controller(model, len(request.tasks))
+        controller = Controller(model, len(request.tasks), fast=fast)
         if request.told_share > 0.0:
             told = torch.arange(len(request.tasks)) < round(request.told_share * len(request.tasks))
             controller.tell(_codes(env.task_set, request.tasks, model.config.latent_dim), told)
@@ -175,10 +184,12 @@ class _ShareCollector:
                 action = rng.uniform(-1.0, 1.0, action.shape).astype(np.float32)
             if scripted := round(request.scripted_share * len(request.tasks)):
                 action[:scripted] = env.scripted_actions()[:scripted]
-            stepped_tasks = env.tasks
             obs, reward, terminated, _, info = env.step(action)
-            _require_finite(self.env.id, stepped_tasks, step, obs, reward)
-            controller.observe(action, reward, obs)
+            try:
+                controller.observe(action, reward, obs)
+            except ValueError:
+                _require_finite(env, self.env.id, step, obs, reward, info)
+                raise
             recorder.after(step, action, reward, terminated, info)
             if recorder.done.all():
                 break
@@ -213,12 +224,17 @@ def _codes(task_set: TaskSet, tasks: Sequence[Task], latent_dim: int) -> torch.T
     return TaskCode(task_set, latent_dim)(label, torch.from_numpy(parameter))
 
 
-def _require_finite(env_id: str, tasks: Sequence[Task], step: int, obs: np.ndarray, reward: np.ndarray) -> None:
+def _require_finite(
+    env: TaskVectorEnv, env_id: str, step: int, obs: np.ndarray, reward: np.ndarray, info: dict[str, Any]
+) -> None:
     broken = ~(np.isfinite(obs).all(axis=1) & np.isfinite(reward))
     if broken.any():
         member = int(np.flatnonzero(broken)[0])
+        base_task = env.task_set.base_tasks[info["base_task"][member]]
+        parameter = info["parameter"][member, : base_task.parameter_dim]
         raise UserError(
-            f"{env_id} gave a non-finite observation or reward at step {step + 1} of task {tasks[member]}",
+            f"{env_id} gave a non-finite observation or reward at step {step + 1} of task "
+            f"{env.task_set.parse((base_task.name, parameter.tolist()))}",
             expected="finite numbers; nothing of this episode was stored",
             fix="check the environment's model and time step; go on with --resume once it is mended",
         )

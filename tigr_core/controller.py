@@ -35,11 +35,13 @@ class TaskEstimate:
 class Controller:
     """Acts for N robots at once; holds their contexts. No learning and no ROS in here.
 
+    With `fast`, networks are those of the fast mode, see `acting.py`.
+
     Raises `ValueError` for non-finite input and for `observe` without a preceding `act`.
     """
 
-    def __init__(self, model: TaskInferenceModel, num_robots: int = 1) -> None:
-        self.model, self._acting = model, acting(model)
+    def __init__(self, model: TaskInferenceModel, num_robots: int = 1, *, fast: bool = False) -> None:
+        self.model, self._acting = model, acting(model, fast=fast)
         self.num_robots = num_robots
         self.reset()
 

@@ -7,7 +7,6 @@ products are in bfloat16, in the last ones where they are not.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -19,30 +18,12 @@ from tigr_core import kernels
 from tigr_core.actor_critic import TwinCritic
 from tigr_core.compiled_gru import compiled_hidden_sequence
 from tigr_core.encoder import Encoder
-from tigr_core.errors import UserError
 from tigr_core.mlp import MLP
 
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # of processors, as PyTorch calls them
 Function = TypeVar("Function", bound=Callable[..., Any])
 Loss = Callable[..., tuple[Tensor, Tensor]]  # a loss, and what else it tells
 Gradients = Callable[..., tuple[Tensor, Tensor, tuple[Tensor, ...]]]  # both, detached, and the loss's gradients
-
-
-def compiler_found() -> bool:
-    """Whether there is the C++ compiler that PyTorch would use."""
-    return shutil.which(kernels.compiler()) is not None
-
-
-def obstacle(device: torch.device) -> str | None:
-    """Return what the fast mode lacks on a device, if anything: a C++ compiler, or one whose work can be used."""
-    if not compiler_found():
-        return "found no C++ compiler (g++, or what CXX names)"
-    if device.type == "cpu":
-        try:
-            kernels.load()
-        except UserError as error:
-            return str(error)
-    return None
 
 
 def product_dtype(device: torch.device) -> torch.dtype:

@@ -75,6 +75,7 @@ class RayCollector:
         workers: int,
         *,
         address: str | None = None,
+        fast: bool = False,
         stop: AskStop = never,
         tell: Callable[[str], object] = lambda text: None,
     ) -> None:
@@ -84,7 +85,7 @@ class RayCollector:
                 expected="the ray package",
                 fix="pip install 'tigr_ros[ray]'",
             )
-        self.env, self.workers, self.stop, self._tell = env, workers, stop, tell
+        self.env, self.workers, self.fast, self.stop, self._tell = env, workers, fast, stop, tell
         self._connected = not ray.is_initialized()
         if self._connected:
             _connect(workers, address)
@@ -164,7 +165,7 @@ class RayCollector:
         """Start actors in the place of lost ones, and let those that have started take part."""
         while len(self._actors) + len(self._starting) < self.workers:
             actor: Any = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(_Worker)
-            actor = actor.remote(self.env)
+            actor = actor.remote(self.env, self.fast)
             self._starting[actor.started.remote()] = actor
         if not self._starting:
             return
@@ -256,9 +257,9 @@ def _one_line(error: BaseException) -> str:
 class _Worker:
     """Runs in an actor's process: one thread for torch and physics alike."""
 
-    def __init__(self, env: EnvConfig) -> None:
+    def __init__(self, env: EnvConfig, fast: bool) -> None:
         torch.set_num_threads(1)
-        self.collector = LocalCollector(env, num_threads=1)
+        self.collector = LocalCollector(env, num_threads=1, fast=fast)
         self.version = 0
 
     def started(self) -> str:

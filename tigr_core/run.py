@@ -86,7 +86,14 @@ def open_run(options: RunOptions, *, progress: Progress, stop: AskStop) -> Itera
         folder = _new_folder(options.output, config)
     evaluation.tasks_of(config.env)
     device = _device(options.device)
-    collector = make_collector(config.env, options.workers, options.ray_address, stop=stop, tell=progress.message)
+    collector = make_collector(
+        config.env,
+        options.workers,
+        options.ray_address,
+        fast=config.training.fast,
+        stop=stop,
+        tell=progress.message,
+    )
     with closing(collector):
         trainer = Trainer(config, folder, collector=collector, progress=progress, device=device, stop=stop)
         lock = FolderLock(folder)
@@ -103,6 +110,7 @@ def make_collector(
     workers: int = 0,
     ray_address: str | None = None,
     *,
+    fast: bool = False,
     stop: AskStop = never,
     tell: Callable[[str], object] = lambda text: None,
 ) -> Collector:
@@ -121,10 +129,10 @@ def make_collector(
             fix=f"pip install 'tigr_ros[{extra}]'",
         )
     if workers == 0:
-        return LocalCollector(env, num_threads=torch.get_num_threads(), stop=stop)
+        return LocalCollector(env, num_threads=torch.get_num_threads(), fast=fast, stop=stop)
     from tigr_core.ray_collector import RayCollector  # Ray is an optional extra
 
-    return RayCollector(env, workers, address=ray_address, stop=stop, tell=tell)
+    return RayCollector(env, workers, address=ray_address, fast=fast, stop=stop, tell=tell)
 
 
 def _with_options_of(reference: Reference, options: RunOptions) -> RunOptions:

@@ -36,7 +36,6 @@ from tigr_core.checks import check_fit
 from tigr_core.collector import Collector, Request
 from tigr_core.config import Config
 from tigr_core.errors import UserError
-from tigr_core.fast import compiler_found, obstacle
 from tigr_core.learners import Learners
 from tigr_core.model import TaskInferenceModel
 from tigr_core.progress import Progress
@@ -112,9 +111,9 @@ class Trainer:
         self.reference_names = ReferenceNames(config) if config.training.reference_output else None
 
     def _is_fast_possible(self) -> bool:
-        if self.device.type == "cpu" and compiler_found() and not kernels.are_compiled():
+        if self.device.type == "cpu" and kernels.compiler_found() and not kernels.are_compiled():
             self.progress.message("compiling networks for this processor, once: some ten seconds")
-        lacking = obstacle(self.device)
+        lacking = kernels.obstacle(self.device)
         if lacking is not None:
             self.progress.message(f"note: training in the exact mode: {lacking}")
         return lacking is None

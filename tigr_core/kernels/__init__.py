@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 from functools import cache
@@ -26,6 +27,23 @@ FLAGS = ("-std=gnu++20", "-O3", "-march=native", "-fno-trapping-math", "-fopenmp
 def compiler() -> str:
     """Return the name of the C++ compiler, which is that of PyTorch's compiled regions too."""
     return os.environ.get("CXX", "g++")
+
+
+def compiler_found() -> bool:
+    """Whether there is the C++ compiler that PyTorch would use."""
+    return shutil.which(compiler()) is not None
+
+
+def obstacle(device: torch.device) -> str | None:
+    """Return what the fast mode lacks on a device, if anything: a C++ compiler, or one whose work can be used."""
+    if not compiler_found():
+        return "found no C++ compiler (g++, or what CXX names)"
+    if device.type == "cpu":
+        try:
+            load()
+        except UserError as error:
+            return str(error)
+    return None
 
 
 def are_compiled() -> bool:

@@ -45,6 +45,17 @@ inline float exponential(float x) {
 inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 inline float hyperbolic_tangent(float x) { return 1.0f - 2.0f / (1.0f + exponential(2.0f * x)); }
 
+struct Entry {
+  float reset, update, fresh, state;
+};
+
+// The gates and the next state of an entry, of what comes before the functions of the gates.
+inline Entry advanced(float of_reset, float of_update, float input_new, float state_new, float state) {
+  const float reset = sigmoid(of_reset), update = sigmoid(of_update);
+  const float fresh = hyperbolic_tangent(input_new + reset * state_new);
+  return {reset, update, fresh, fresh + update * (state - fresh)};
+}
+
 inline float loaded(float x) { return x; }
 inline void store(float& to, float x) { to = x; }
 
@@ -74,10 +85,7 @@ class FloatWeight {
   explicit FloatWeight(const Tensor& weight)
       : inner_(weight.size(0)), columns_(weight.size(1)) {
     packed_ = memory_.of(inner_ * whole_panels(columns_));
-    for (int64_t j = 0; j < columns_; j += COLUMNS) {
-      const Matrix panel{weight.const_data_ptr<float>() + j * weight.stride(1), weight.stride(0), weight.stride(1)};
-      pack(panel, inner_, std::min(COLUMNS, columns_ - j), packed_ + j * inner_);
-    }
+    pack_panels({weight.const_data_ptr<float>(), weight.stride(0), weight.stride(1)}, inner_, columns_, packed_);
   }
 
   void multiply(const Tensor& rows, Tensor& result) const {
@@ -138,13 +146,11 @@ void forward_of(Tensor& gates, const Tensor& weight, const Tensor& bias, Tensor&
         Product* const next_product = product + ((t + 1) * B + i) * H;
 #pragma omp simd
         for (int64_t j = 0; j < H; ++j) {
-          const float reset = sigmoid(r[j] + loaded(sr[j]) + b[j]);
-          const float update = sigmoid(z[j] + loaded(sz[j]) + b[H + j]);
           const float of_new = loaded(sn[j]) + b[2 * H + j];
-          const float fresh = hyperbolic_tangent(n[j] + reset * of_new);
-          const float result = fresh + update * (h[j] - fresh);
-          r[j] = reset, z[j] = update, n[j] = fresh, c[j] = of_new, next[j] = result;
-          store(next_product[j], result);
+          const Entry entry =
+              advanced(r[j] + loaded(sr[j]) + b[j], z[j] + loaded(sz[j]) + b[H + j], n[j], of_new, h[j]);
+          r[j] = entry.reset, z[j] = entry.update, n[j] = entry.fresh, c[j] = of_new, next[j] = entry.state;
+          store(next_product[j], entry.state);
         }
       }
     }

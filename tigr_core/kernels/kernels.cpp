@@ -7,10 +7,14 @@
 
 #include <torch/library.h>
 
+#include "acting.hpp"
 #include "gru.hpp"
 #include "mlp.hpp"
 
 TORCH_LIBRARY(tigr, library) {
+  library.def("packed", &tigr::acting::packed);
+  library.def("layers(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor");
+  library.def("gru_cell", &tigr::acting::gru_cell);
   library.def("gru_forward", &tigr::gru::forward);
   library.def("gru_backward", &tigr::gru::backward);
   library.def("mlp_forward(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor[]");
@@ -20,6 +24,7 @@ TORCH_LIBRARY(tigr, library) {
 }
 
 TORCH_LIBRARY_IMPL(tigr, CPU, library) {
+  library.impl("layers", &tigr::acting::layers);
   library.impl("mlp_forward", &tigr::mlp::forward);
   library.impl("mlp_backward", &tigr::mlp::backward);
 }

@@ -79,6 +79,13 @@ inline void pack(Matrix b, int64_t inner, int64_t count, float* to) {
   }
 }
 
+// Writes all columns of a matrix of `inner` rows, COLUMNS of them after the other.
+inline void pack_panels(Matrix b, int64_t inner, int64_t columns, float* to) {
+  for (int64_t j = 0; j < columns; j += COLUMNS) {
+    pack({b.at + j * b.column, b.row, b.column}, inner, std::min(COLUMNS, columns - j), to + j * inner);
+  }
+}
+
 // Floats from the beginning of a cache line on.
 class Memory {
  public:
