@@ -65,7 +65,7 @@ def test_streams_infer_and_act_as_the_modules_do(settings: dict[str, Any], robot
             now = action[:, t].numpy(), reward[:, t].numpy()
             state = subject.advance(state, Step(obs[:, t].numpy(), *now, obs[:, t + 1].numpy(), before))
             before = now
-    assert latent.dtype == weights.dtype == done.dtype == state.dtype == np.float32
+    assert latent.dtype == weights.dtype == done.dtype == state.hidden.dtype == np.float32
 
 
 def test_what_is_learned_meanwhile_is_acted_on() -> None:
@@ -104,9 +104,9 @@ def test_gates_far_from_zero_are_shut_or_open_without_a_warning(fast: bool) -> N
             model.encoder.gru.bias_ih_l0.view(3, -1)[1:] = torch.tensor([bias, 1e4]).unsqueeze(1)
         zeros = np.zeros((1, 2), np.float32)
         subject = acting(model, fast=fast)
-        subject.initial_state(1)
-        found = subject.advance(state, Step(zeros, zeros, np.zeros(1, np.float32), zeros, None))
-        np.testing.assert_allclose(found, np.full_like(state, kept), rtol=1e-6)
+        empty = subject.initial_state(1)
+        found = subject.advance(empty._replace(hidden=state), Step(zeros, zeros, np.zeros(1, np.float32), zeros, None))
+        np.testing.assert_allclose(found.hidden, np.full_like(state, kept), rtol=1e-6)
 
 
 @pytest.mark.parametrize("settings", [{"context": "window"}, {"method": "pearl", "num_components": 1}])

@@ -97,24 +97,40 @@ class ModuleActing:
         ).numpy()
 
 
+class _State(NamedTuple):
+    hidden: np.ndarray  # of the GRU, [N, H]
+    weights: np.ndarray  # of the mixture that is inferred from it, [N, K]
+    latent: np.ndarray  # z, [N, L]
+
+
 class StreamActing:
-    """Acts with a GRU that is carried along: formulas of `Normaliser`, `Encoder`, `MixturePosterior` and `Actor`."""
+    """Acts with a GRU that is carried along; what networks read is that of `Normaliser`."""
 
     def __init__(self, model: TaskInferenceModel, networks: _Networks | _PackedNetworks) -> None:
         self.encoder, self._networks = model.encoder, networks
-        self._components, self._latent_dim = model.config.num_components, model.config.latent_dim
         normaliser = model.normaliser
         self._shift, self._scale = (values.numpy() for values in normaliser.shift_and_scale)
         self._obs, self._reward = slice(model.obs_dim), model.obs_dim + model.action_dim  # in x_t
         self._floor, self._gain = normaliser.reward_floor, normaliser.reward_gain
         self._has_changes, self._turning = normaliser.reward_changes, list(model.config.turning)
 
-    def initial_state(self, num_robots: int) -> np.ndarray:
+    def initial_state(self, num_robots: int) -> _State:
         self._networks.begin()
-        return np.zeros((num_robots, self.encoder.hidden_dim), dtype=np.float32)
+        return self._networks.infer(np.zeros((num_robots, self.encoder.hidden_dim), dtype=np.float32))
 
-    def advance(self, state: np.ndarray, step: Step) -> np.ndarray:
-        return self._networks.gru(self._transition(step), state)
+    def advance(self, state: _State, step: Step) -> _State:
+        return self._networks.infer(state.hidden, self._transition(step))
+
+    def infer(self, state: _State) -> tuple[np.ndarray, np.ndarray]:
+        return state.weights, state.latent
+
+    @torch.inference_mode()
+    def posterior(self, state: _State) -> MixturePosterior:
+        posterior: MixturePosterior = self.encoder.posterior(torch.from_numpy(state.hidden))
+        return posterior
+
+    def act(self, obs: np.ndarray, latent: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        return self._networks.act(np.concatenate((*self._policy_obs(obs), latent), axis=1), noise)
 
     def _transition(self, step: Step) -> np.ndarray:
         reward = self._floored(step.reward)
@@ -136,27 +152,6 @@ class StreamActing:
         scaled = self._floored(reward) * (self._scale[self._reward] / self._gain)
         return np.stack((scaled, np.square(action).mean(axis=1)), axis=1)
 
-    def infer(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        output = self._networks.head(np.maximum(state, 0.0))
-        parts = output.reshape(len(state), self._components, 2 * self._latent_dim + 1)
-        logits = parts[:, :, -1]
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        weights /= weights.sum(axis=1, keepdims=True)
-        return weights, np.matmul(weights[:, None, :], parts[:, :, : self._latent_dim])[:, 0]
-
-    @torch.inference_mode()
-    def posterior(self, state: np.ndarray) -> MixturePosterior:
-        posterior: MixturePosterior = self.encoder.posterior(torch.from_numpy(state))
-        return posterior
-
-    def act(self, obs: np.ndarray, latent: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-        output = self._networks.policy(np.concatenate((*self._policy_obs(obs), latent), axis=1))
-        action_dim = output.shape[1] // 2
-        raw = output[:, :action_dim]
-        if noise is not None:
-            raw = raw + np.exp(output[:, action_dim:].clip(*LOG_STD_RANGE)) * noise
-        return np.tanh(raw)
-
     def _policy_obs(self, obs: np.ndarray) -> tuple[np.ndarray, ...]:
         further: tuple[np.ndarray, ...] = ()
         if self._turning:
@@ -167,7 +162,7 @@ class StreamActing:
 
 
 class _Networks:
-    """The networks of a model, with parameters where they are."""
+    """The networks of a model, with parameters where they are: `Encoder`, `MixturePosterior` and `Actor`."""
 
     def __init__(self, model: TaskInferenceModel) -> None:
         gru = model.encoder.gru
@@ -175,11 +170,23 @@ class _Networks:
         self._of_input = _Layer(gru.weight_ih_l0, gru.bias_ih_l0)
         self._of_state = _Layer(gru.weight_hh_l0, gru.bias_hh_l0)
         self._head, self._policy = ([_Layer(*pair) for pair in _layers(net)] for net in _nets(model))
+        self._components, self._latent_dim = model.config.num_components, model.config.latent_dim
 
     def begin(self) -> None:
         """Nothing is kept from one episode to the next."""
 
-    def gru(self, x: np.ndarray, state: np.ndarray) -> np.ndarray:
+    def infer(self, hidden: np.ndarray, x: np.ndarray | None = None) -> _State:
+        """Return the state after x ``[N, X]``, if any, from that of the GRU before."""
+        if x is not None:
+            hidden = self._gru_cell(x, hidden)
+        output = _run(self._head, np.maximum(hidden, 0.0))
+        parts = output.reshape(len(hidden), self._components, 2 * self._latent_dim + 1)
+        logits = parts[:, :, -1]
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        weights /= weights.sum(axis=1, keepdims=True)
+        return _State(hidden, weights, np.matmul(weights[:, None, :], parts[:, :, : self._latent_dim])[:, 0])
+
+    def _gru_cell(self, x: np.ndarray, state: np.ndarray) -> np.ndarray:
         """h' = (1 - update) new + update h, with new = tanh(W x + b + reset (U h + c))."""
         if len(x) > 1:
             return torch.gru_cell(torch.from_numpy(x), torch.from_numpy(state), *self._gru).numpy()
@@ -196,42 +203,45 @@ class _Networks:
         change += new
         return change
 
-    def head(self, x: np.ndarray) -> np.ndarray:
-        return _run(self._head, x)
-
-    def policy(self, x: np.ndarray) -> np.ndarray:
-        return _run(self._policy, x)
+    def act(self, x: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        """Return actions ``[N, A]`` for what the policy reads, x."""
+        output = _run(self._policy, x)
+        action_dim = output.shape[1] // 2
+        raw = output[:, :action_dim]
+        if noise is not None:
+            raw = raw + np.exp(output[:, action_dim:].clip(*LOG_STD_RANGE)) * noise
+        return np.tanh(raw)
 
 
 class _PackedNetworks:
-    """The networks of a model in C++, as they were when the episode began."""
+    """As `_Networks` in C++, with parameters as they were when the episode began.
+
+    What follows on a product is in the same call: between two calls another thread might take Python's lock.
+    """
 
     def __init__(self, model: TaskInferenceModel) -> None:
         self._model, self._functions = model, kernels.load()
+        self._components = model.config.num_components
 
     @torch.no_grad()
     def begin(self) -> None:
         """Pack the weights."""
-        gru, packed = self._model.encoder.gru, self._functions.packed
-        self._gru = packed(gru.weight_ih_l0), packed(gru.weight_hh_l0), gru.bias_ih_l0, gru.bias_hh_l0
-        self._head, self._policy = (
-            ([packed(weight) for weight, _ in _layers(net)], [bias for _, bias in _layers(net)])
-            for net in _nets(self._model)
-        )
+        gru = self._model.encoder.gru
+        self._gru = self._packed([(gru.weight_ih_l0, gru.bias_ih_l0), (gru.weight_hh_l0, gru.bias_hh_l0)])
+        self._head, self._policy = (self._packed(_layers(net)) for net in _nets(self._model))
 
-    def gru(self, x: np.ndarray, state: np.ndarray) -> np.ndarray:
-        states: Tensor = self._functions.gru_cell(torch.from_numpy(x), torch.from_numpy(state), *self._gru)
-        return states.numpy()
+    def _packed(self, layers: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+        return [self._functions.packed(weight) for weight, _ in layers], [bias.detach() for _, bias in layers]
 
-    def head(self, x: np.ndarray) -> np.ndarray:
-        return self._run(self._head, x)
+    def infer(self, hidden: np.ndarray, x: np.ndarray | None = None) -> _State:
+        read, state = None if x is None else torch.from_numpy(x), torch.from_numpy(hidden)
+        inferred = self._functions.infer(read, state, *self._gru, *self._head, self._components)
+        return _State(*(part.numpy() for part in inferred))
 
-    def policy(self, x: np.ndarray) -> np.ndarray:
-        return self._run(self._policy, x)
-
-    def _run(self, layers: tuple[list[Tensor], list[Tensor]], x: np.ndarray) -> np.ndarray:
-        output: Tensor = self._functions.layers(torch.from_numpy(x), *layers)
-        return output.numpy()
+    def act(self, x: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        drawn = None if noise is None else torch.from_numpy(noise)
+        actions: Tensor = self._functions.act(torch.from_numpy(x), drawn, *self._policy, *LOG_STD_RANGE)
+        return actions.numpy()
 
 
 def _nets(model: TaskInferenceModel) -> tuple[nn.Sequential, nn.Sequential]:

@@ -5,10 +5,16 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/clamp_min.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
+#include <optional>
+#include <tuple>
 
 #include "gru.hpp"
 #include "products.hpp"
@@ -69,12 +75,12 @@ inline Tensor layers(const Tensor& x, TensorList weights, TensorList biases) {
 }
 
 // Returns the states [N, H] after inputs x [N, X].
-inline Tensor gru_cell(const Tensor& x, const Tensor& states, const Tensor& weight_ih, const Tensor& weight_hh,
-                       const Tensor& bias_ih, const Tensor& bias_hh) {
+inline Tensor gru_cell(const Tensor& x, const Tensor& states, TensorList weights, TensorList biases) {
   const int64_t H = states.size(-1);
-  TORCH_CHECK(bias_ih.numel() == 3 * H && bias_hh.numel() == 3 * H && x.size(0) == states.size(0), "found states of ",
-              states.sizes(), ", inputs of ", x.sizes(), " and biases of ", bias_ih.sizes());
-  const Tensor of_input = layer(x, weight_ih, bias_ih, ANY), of_state = layer(states, weight_hh, bias_hh, ANY);
+  TORCH_CHECK(weights.size() == 2 && biases.size() == 2 && biases[0].numel() == 3 * H && biases[1].numel() == 3 * H &&
+                  x.size(0) == states.size(0),
+              "found states of ", states.sizes(), " and inputs of ", x.sizes(), ", expected those of the GRU");
+  const Tensor of_input = layer(x, weights[0], biases[0], ANY), of_state = layer(states, weights[1], biases[1], ANY);
   Tensor result = at::empty_like(states);
   for (int64_t i = 0; i < x.size(0); ++i) {
     const float *const r = of_input.const_data_ptr<float>() + i * 3 * H, *const z = r + H, *const n = z + H;
@@ -87,6 +93,53 @@ inline Tensor gru_cell(const Tensor& x, const Tensor& states, const Tensor& weig
     }
   }
   return result;
+}
+
+// Returns mixture weights [N, K] and z [N, L] of a head's output [N, K (2 L + 1)]: see `MixturePosterior`.
+inline std::tuple<Tensor, Tensor> mixture(const Tensor& output, int64_t K) {
+  const int64_t N = output.size(0), size = output.size(1) / K, L = size / 2;
+  Tensor weights = at::empty({N, K}, output.options()), latent = at::zeros({N, L}, output.options());
+  for (int64_t i = 0; i < N; ++i) {
+    const float *const parts = output.const_data_ptr<float>() + i * K * size, *const logits = parts + 2 * L;
+    float *const weight = weights.mutable_data_ptr<float>() + i * K, *const z = latent.mutable_data_ptr<float>() + i * L;
+    float most = logits[0], sum = 0.0f;
+    for (int64_t k = 1; k < K; ++k) most = std::max(most, logits[k * size]);
+    for (int64_t k = 0; k < K; ++k) sum += weight[k] = std::exp(logits[k * size] - most);
+    for (int64_t k = 0; k < K; ++k) {
+      weight[k] /= sum;
+      for (int64_t l = 0; l < L; ++l) z[l] += weight[k] * parts[k * size + l];
+    }
+  }
+  return {weights, latent};
+}
+
+// Returns states [N, H], and mixture weights and z that the head reads off them, after inputs x [N, X] or, without
+// those, of the states as they are.
+inline std::tuple<Tensor, Tensor, Tensor> infer(const std::optional<Tensor>& x, const Tensor& states,
+                                                TensorList gru_weights, TensorList gru_biases, TensorList weights,
+                                                TensorList biases, int64_t num_components) {
+  const Tensor after = x ? gru_cell(*x, states, gru_weights, gru_biases) : states;
+  const auto [of_components, latent] = mixture(layers(at::clamp_min(after, 0.0), weights, biases), num_components);
+  return {after, of_components, latent};
+}
+
+// Returns actions [N, A] for what a policy reads, x: tanh(mean + std noise), without noise [N, A] the most likely ones.
+inline Tensor act(const Tensor& x, const std::optional<Tensor>& noise, TensorList weights, TensorList biases,
+                  double least_log_std, double largest_log_std) {
+  const Tensor output = layers(x, weights, biases);
+  const int64_t N = x.size(0), A = output.size(1) / 2;
+  TORCH_CHECK(!noise || (noise->is_contiguous() && noise->numel() == N * A), "found noise of another size");
+  Tensor actions = at::empty({N, A}, x.options());
+  const float *const drawn = noise ? noise->const_data_ptr<float>() : nullptr, *out = output.const_data_ptr<float>();
+  float* const to = actions.mutable_data_ptr<float>();
+  const float least = least_log_std, largest = largest_log_std;
+  for (int64_t i = 0; i < N; ++i, out += 2 * A) {
+    for (int64_t a = 0; a < A; ++a) {
+      const float log_std = std::min(std::max(out[A + a], least), largest);
+      to[i * A + a] = std::tanh(drawn ? out[a] + std::exp(log_std) * drawn[i * A + a] : out[a]);
+    }
+  }
+  return actions;
 }
 
 }  // namespace tigr::acting

@@ -13,8 +13,12 @@
 
 TORCH_LIBRARY(tigr, library) {
   library.def("packed", &tigr::acting::packed);
-  library.def("layers(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor");
-  library.def("gru_cell", &tigr::acting::gru_cell);
+  library.def(
+      "infer(Tensor? x, Tensor states, Tensor[] gru_weights, Tensor[] gru_biases, Tensor[] weights, Tensor[] biases, "
+      "int num_components) -> (Tensor, Tensor, Tensor)");
+  library.def(
+      "act(Tensor x, Tensor? noise, Tensor[] weights, Tensor[] biases, float least_log_std, float largest_log_std) "
+      "-> Tensor");
   library.def("gru_forward", &tigr::gru::forward);
   library.def("gru_backward", &tigr::gru::backward);
   library.def("mlp_forward(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor[]");
@@ -24,7 +28,8 @@ TORCH_LIBRARY(tigr, library) {
 }
 
 TORCH_LIBRARY_IMPL(tigr, CPU, library) {
-  library.impl("layers", &tigr::acting::layers);
+  library.impl("infer", &tigr::acting::infer);
+  library.impl("act", &tigr::acting::act);
   library.impl("mlp_forward", &tigr::mlp::forward);
   library.impl("mlp_backward", &tigr::mlp::backward);
 }
