@@ -58,7 +58,7 @@ def test_streams_infer_and_act_as_the_modules_do(settings: dict[str, Any], robot
         same(latent, expected.latent[:, t].numpy())
         same(subject.posterior(state).std.numpy(), expected.std[:, t].numpy())
         for drawn in (None, noise):
-            done = subject.act(obs[:, t].numpy(), latent, None if drawn is None else drawn.numpy())
+            done = subject.act(obs[:, t].numpy(), latent, None if drawn is None else generator(2))
             trained = model.actor.act(model.policy_obs(obs[:, t]), torch.from_numpy(latent), drawn)
             same(done, trained.numpy())
         if t < STEPS:

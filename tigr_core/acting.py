@@ -49,11 +49,8 @@ class Acting(Protocol):
     def posterior(self, state: Any) -> MixturePosterior:
         """Return all that is inferred, ``[N]``."""
 
-    def act(self, obs: np.ndarray, latent: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-        """Return actions ``[N, A]`` for observations ``[N, D]``.
-
-        Standard normal noise ``[N, A]`` picks them; None: the most likely ones.
-        """
+    def act(self, obs: np.ndarray, latent: np.ndarray, generator: torch.Generator | None) -> np.ndarray:
+        """Return actions ``[N, A]`` for observations ``[N, D]``: drawn, or without a generator the most likely."""
 
 
 def acting(model: TaskInferenceModel, *, fast: bool = False) -> Acting:
@@ -90,10 +87,10 @@ class ModuleActing:
         return posterior.weights.numpy(), posterior.latent.numpy()
 
     @torch.inference_mode()
-    def act(self, obs: np.ndarray, latent: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-        drawn = None if noise is None else torch.from_numpy(noise)
+    def act(self, obs: np.ndarray, latent: np.ndarray, generator: torch.Generator | None) -> np.ndarray:
+        noise = None if generator is None else torch.randn((len(obs), self.model.action_dim), generator=generator)
         return self.model.actor.act(
-            self.model.policy_obs(torch.from_numpy(obs)), torch.from_numpy(latent), drawn
+            self.model.policy_obs(torch.from_numpy(obs)), torch.from_numpy(latent), noise
         ).numpy()
 
 
@@ -104,22 +101,23 @@ class _State(NamedTuple):
 
 
 class StreamActing:
-    """Acts with a GRU that is carried along; what networks read is that of `Normaliser`."""
+    """Acts with a GRU that is carried along."""
 
     def __init__(self, model: TaskInferenceModel, networks: _Networks | _PackedNetworks) -> None:
         self.encoder, self._networks = model.encoder, networks
         normaliser = model.normaliser
-        self._shift, self._scale = (values.numpy() for values in normaliser.shift_and_scale)
-        self._obs, self._reward = slice(model.obs_dim), model.obs_dim + model.action_dim  # in x_t
+        _, self._scale = (values.numpy() for values in normaliser.shift_and_scale)
+        self._reward = model.obs_dim + model.action_dim  # in x_t
         self._floor, self._gain = normaliser.reward_floor, normaliser.reward_gain
         self._has_changes, self._turning = normaliser.reward_changes, list(model.config.turning)
 
     def initial_state(self, num_robots: int) -> _State:
         self._networks.begin()
-        return self._networks.infer(np.zeros((num_robots, self.encoder.hidden_dim), dtype=np.float32))
+        return self._networks.infer(np.zeros((num_robots, self.encoder.hidden_dim), dtype=np.float32), [])
 
     def advance(self, state: _State, step: Step) -> _State:
-        return self._networks.infer(state.hidden, self._transition(step))
+        parts = [step.obs, step.action, self._floored(step.reward)[:, None], step.next_obs]
+        return self._networks.infer(state.hidden, [*parts, self._changes(step)] if self._has_changes else parts)
 
     def infer(self, state: _State) -> tuple[np.ndarray, np.ndarray]:
         return state.weights, state.latent
@@ -129,15 +127,8 @@ class StreamActing:
         posterior: MixturePosterior = self.encoder.posterior(torch.from_numpy(state.hidden))
         return posterior
 
-    def act(self, obs: np.ndarray, latent: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-        return self._networks.act(np.concatenate((*self._policy_obs(obs), latent), axis=1), noise)
-
-    def _transition(self, step: Step) -> np.ndarray:
-        reward = self._floored(step.reward)
-        x = np.concatenate((step.obs, step.action, reward[:, None], step.next_obs), axis=1)
-        x -= self._shift
-        x *= self._scale
-        return np.concatenate((x, self._changes(step)), axis=1) if self._has_changes else x
+    def act(self, obs: np.ndarray, latent: np.ndarray, generator: torch.Generator | None) -> np.ndarray:
+        return self._networks.act([*self._policy_obs(obs), latent], generator)
 
     def _floored(self, reward: np.ndarray) -> np.ndarray:
         return reward if self._floor is None else np.maximum(reward, np.float32(self._floor))
@@ -158,11 +149,11 @@ class StreamActing:
             angle, obs = obs[:, self._turning], obs.copy()
             obs[:, self._turning] = angle.clip(-np.pi, np.pi)
             further = np.sin(angle), np.cos(angle)
-        return ((obs - self._shift[self._obs]) * self._scale[self._obs], *further)
+        return (obs, *further)
 
 
 class _Networks:
-    """The networks of a model, with parameters where they are: `Encoder`, `MixturePosterior` and `Actor`."""
+    """What a model computes, with parameters where they are: `Normaliser`, `Encoder`, `MixturePosterior`, `Actor`."""
 
     def __init__(self, model: TaskInferenceModel) -> None:
         gru = model.encoder.gru
@@ -171,20 +162,21 @@ class _Networks:
         self._of_state = _Layer(gru.weight_hh_l0, gru.bias_hh_l0)
         self._head, self._policy = ([_Layer(*pair) for pair in _layers(net)] for net in _nets(model))
         self._components, self._latent_dim = model.config.num_components, model.config.latent_dim
+        self._scaling, self._obs_scaling = (tuple(part.numpy() for part in scaling) for scaling in _scalings(model))
 
     def begin(self) -> None:
         """Nothing is kept from one episode to the next."""
 
-    def infer(self, hidden: np.ndarray, x: np.ndarray | None = None) -> _State:
-        """Return the state after x ``[N, X]``, if any, from that of the GRU before."""
-        if x is not None:
-            hidden = self._gru_cell(x, hidden)
+    def infer(self, hidden: np.ndarray, parts: list[np.ndarray]) -> _State:
+        """Return the state after what parts ``[N, ...]`` of x tell, if any, from that of the GRU before."""
+        if parts:
+            hidden = self._gru_cell(_joined(parts, *self._scaling), hidden)
         output = _run(self._head, np.maximum(hidden, 0.0))
-        parts = output.reshape(len(hidden), self._components, 2 * self._latent_dim + 1)
-        logits = parts[:, :, -1]
+        parts_of = output.reshape(len(hidden), self._components, 2 * self._latent_dim + 1)
+        logits = parts_of[:, :, -1]
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         weights /= weights.sum(axis=1, keepdims=True)
-        return _State(hidden, weights, np.matmul(weights[:, None, :], parts[:, :, : self._latent_dim])[:, 0])
+        return _State(hidden, weights, np.matmul(weights[:, None, :], parts_of[:, :, : self._latent_dim])[:, 0])
 
     def _gru_cell(self, x: np.ndarray, state: np.ndarray) -> np.ndarray:
         """h' = (1 - update) new + update h, with new = tanh(W x + b + reset (U h + c))."""
@@ -203,12 +195,13 @@ class _Networks:
         change += new
         return change
 
-    def act(self, x: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-        """Return actions ``[N, A]`` for what the policy reads, x."""
-        output = _run(self._policy, x)
+    def act(self, parts: list[np.ndarray], generator: torch.Generator | None) -> np.ndarray:
+        """Return actions ``[N, A]`` for parts ``[N, ...]`` of what the policy reads."""
+        output = _run(self._policy, _joined(parts, *self._obs_scaling))
         action_dim = output.shape[1] // 2
         raw = output[:, :action_dim]
-        if noise is not None:
+        if generator is not None:
+            noise = torch.randn((len(output), action_dim), generator=generator).numpy()
             raw = raw + np.exp(output[:, action_dim:].clip(*LOG_STD_RANGE)) * noise
         return np.tanh(raw)
 
@@ -222,6 +215,7 @@ class _PackedNetworks:
     def __init__(self, model: TaskInferenceModel) -> None:
         self._model, self._functions = model, kernels.load()
         self._components = model.config.num_components
+        self._scaling, self._obs_scaling = _scalings(model)
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -233,15 +227,30 @@ class _PackedNetworks:
     def _packed(self, layers: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
         return [self._functions.packed(weight) for weight, _ in layers], [bias.detach() for _, bias in layers]
 
-    def infer(self, hidden: np.ndarray, x: np.ndarray | None = None) -> _State:
-        read, state = None if x is None else torch.from_numpy(x), torch.from_numpy(hidden)
-        inferred = self._functions.infer(read, state, *self._gru, *self._head, self._components)
+    def infer(self, hidden: np.ndarray, parts: list[np.ndarray]) -> _State:
+        read, state = [torch.from_numpy(part) for part in parts], torch.from_numpy(hidden)
+        inferred = self._functions.infer(read, *self._scaling, state, *self._gru, *self._head, self._components)
         return _State(*(part.numpy() for part in inferred))
 
-    def act(self, x: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-        drawn = None if noise is None else torch.from_numpy(noise)
-        actions: Tensor = self._functions.act(torch.from_numpy(x), drawn, *self._policy, *LOG_STD_RANGE)
+    def act(self, parts: list[np.ndarray], generator: torch.Generator | None) -> np.ndarray:
+        read = [torch.from_numpy(part) for part in parts]
+        actions: Tensor = self._functions.act(read, *self._obs_scaling, generator, *self._policy, *LOG_STD_RANGE)
         return actions.numpy()
+
+
+def _scalings(model: TaskInferenceModel) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return shift and scale of the first columns of x, and those of an observation."""
+    shift, scale = model.normaliser.shift_and_scale
+    return (shift, scale), (shift[: model.obs_dim], scale[: model.obs_dim])
+
+
+def _joined(parts: list[np.ndarray], shift: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return parts ``[N, ...]`` side by side, the first columns with shift and scale applied."""
+    x = np.concatenate(parts, axis=1)
+    scaled = x[:, : len(shift)]
+    scaled -= shift
+    scaled *= scale
+    return x
 
 
 def _nets(model: TaskInferenceModel) -> tuple[nn.Sequential, nn.Sequential]:

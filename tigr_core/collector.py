@@ -174,6 +174,7 @@ class _ShareCollector:
         rng = np.random.default_rng(request.noise_seed)
         options = {"tasks": list(request.tasks), "changes": list(request.changes)}
         obs, _ = env.reset(seed=list(request.seeds), options=options)
+        obs = obs.astype(np.float32)
         for step in range(env.episode_steps):
             give_way(self.stop)
             recorder.before(step, obs)
@@ -185,6 +186,7 @@ class _ShareCollector:
             if scripted := round(request.scripted_share * len(request.tasks)):
                 action[:scripted] = env.scripted_actions()[:scripted]
             obs, reward, terminated, _, info = env.step(action)
+            obs, reward = obs.astype(np.float32), reward.astype(np.float32)
             try:
                 controller.observe(action, reward, obs)
             except ValueError:

@@ -75,12 +75,10 @@ class Controller:
     def act(self, obs: np.ndarray, generator: torch.Generator | None = None) -> np.ndarray:
         """Return actions [N, A] in [-1, 1] for observations [N, D]; explores only when given a generator."""
         self._obs = self._checked("observation", obs, (self.num_robots, self.model.obs_dim))
-        latent, noise = self.latent, None
-        if generator is not None:
-            if self.model.config.method == "pearl":
-                latent = self._explored(generator)
-            noise = torch.randn((self.num_robots, self.model.action_dim), generator=generator).numpy()
-        return self._acting.act(self._obs, latent, noise)
+        latent = self.latent
+        if generator is not None and self.model.config.method == "pearl":
+            latent = self._explored(generator)
+        return self._acting.act(self._obs, latent, generator)
 
     def observe(
         self, action: np.ndarray, reward: np.ndarray, next_obs: np.ndarray, obs: np.ndarray | None = None

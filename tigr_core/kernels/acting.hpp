@@ -4,10 +4,13 @@
 // Sizes: N rows, H entries of the state. A weight [outputs, inputs] of PyTorch's is packed to [panels, inputs, COLUMNS].
 #pragma once
 
+#include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/clamp_min.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -113,24 +116,41 @@ inline std::tuple<Tensor, Tensor> mixture(const Tensor& output, int64_t K) {
   return {weights, latent};
 }
 
-// Returns states [N, H], and mixture weights and z that the head reads off them, after inputs x [N, X] or, without
-// those, of the states as they are.
-inline std::tuple<Tensor, Tensor, Tensor> infer(const std::optional<Tensor>& x, const Tensor& states,
-                                                TensorList gru_weights, TensorList gru_biases, TensorList weights,
-                                                TensorList biases, int64_t num_components) {
-  const Tensor after = x ? gru_cell(*x, states, gru_weights, gru_biases) : states;
+// Returns parts [N, ...] side by side; the first columns, as many as there are, with shift and scale applied.
+inline Tensor joined(TensorList parts, const Tensor& shift, const Tensor& scale) {
+  Tensor x = at::cat(parts, 1);
+  const int64_t N = x.size(0), size = x.size(1), scaled = shift.numel();
+  TORCH_CHECK(scaled <= size && scale.numel() == scaled && shift.is_contiguous() && scale.is_contiguous(),
+              "found shifts of ", shift.sizes(), " and scales of ", scale.sizes(), " for rows of ", size);
+  const float *const from = shift.const_data_ptr<float>(), *const by = scale.const_data_ptr<float>();
+  float* const to = x.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < N; ++i) {
+    for (int64_t j = 0; j < scaled; ++j) to[i * size + j] = (to[i * size + j] - from[j]) * by[j];
+  }
+  return x;
+}
+
+// Returns states [N, H], and mixture weights and z that the head reads off them, after what the parts tell or, without
+// any, of the states as they are.
+inline std::tuple<Tensor, Tensor, Tensor> infer(TensorList parts, const Tensor& shift, const Tensor& scale,
+                                                const Tensor& states, TensorList gru_weights, TensorList gru_biases,
+                                                TensorList weights, TensorList biases, int64_t num_components) {
+  const Tensor after =
+      parts.empty() ? states : gru_cell(joined(parts, shift, scale), states, gru_weights, gru_biases);
   const auto [of_components, latent] = mixture(layers(at::clamp_min(after, 0.0), weights, biases), num_components);
   return {after, of_components, latent};
 }
 
-// Returns actions [N, A] for what a policy reads, x: tanh(mean + std noise), without noise [N, A] the most likely ones.
-inline Tensor act(const Tensor& x, const std::optional<Tensor>& noise, TensorList weights, TensorList biases,
+// Returns actions [N, A] for what the parts tell: tanh(mean + std noise), or without a generator the most likely ones.
+inline Tensor act(TensorList parts, const Tensor& shift, const Tensor& scale,
+                  const std::optional<at::Generator>& generator, TensorList weights, TensorList biases,
                   double least_log_std, double largest_log_std) {
-  const Tensor output = layers(x, weights, biases);
-  const int64_t N = x.size(0), A = output.size(1) / 2;
-  TORCH_CHECK(!noise || (noise->is_contiguous() && noise->numel() == N * A), "found noise of another size");
-  Tensor actions = at::empty({N, A}, x.options());
-  const float *const drawn = noise ? noise->const_data_ptr<float>() : nullptr, *out = output.const_data_ptr<float>();
+  const Tensor output = layers(joined(parts, shift, scale), weights, biases);
+  const int64_t N = output.size(0), A = output.size(1) / 2;
+  const Tensor noise = generator ? at::randn({N, A}, generator, output.options()) : Tensor();
+  Tensor actions = at::empty({N, A}, output.options());
+  const float *const drawn = generator ? noise.const_data_ptr<float>() : nullptr;
+  const float* out = output.const_data_ptr<float>();
   float* const to = actions.mutable_data_ptr<float>();
   const float least = least_log_std, largest = largest_log_std;
   for (int64_t i = 0; i < N; ++i, out += 2 * A) {

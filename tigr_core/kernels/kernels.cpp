@@ -14,11 +14,11 @@
 TORCH_LIBRARY(tigr, library) {
   library.def("packed", &tigr::acting::packed);
   library.def(
-      "infer(Tensor? x, Tensor states, Tensor[] gru_weights, Tensor[] gru_biases, Tensor[] weights, Tensor[] biases, "
-      "int num_components) -> (Tensor, Tensor, Tensor)");
+      "infer(Tensor[] parts, Tensor shift, Tensor scale, Tensor states, Tensor[] gru_weights, Tensor[] gru_biases, "
+      "Tensor[] weights, Tensor[] biases, int num_components) -> (Tensor, Tensor, Tensor)");
   library.def(
-      "act(Tensor x, Tensor? noise, Tensor[] weights, Tensor[] biases, float least_log_std, float largest_log_std) "
-      "-> Tensor");
+      "act(Tensor[] parts, Tensor shift, Tensor scale, Generator? generator, Tensor[] weights, Tensor[] biases, "
+      "float least_log_std, float largest_log_std) -> Tensor");
   library.def("gru_forward", &tigr::gru::forward);
   library.def("gru_backward", &tigr::gru::backward);
   library.def("mlp_forward(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor[]");
