@@ -256,7 +256,6 @@ def test_control_leaves_inference_alone() -> None:
     subject.step(drawn)
     assert not drawn.latent.requires_grad
     assert unchanged(model.encoder, before[0]) and unchanged(model.decoder, before[1])
-    assert all(p.grad is None for p in [*model.encoder.parameters(), *model.decoder.parameters()])
 
 
 def test_the_fast_mode_learns_nearly_the_same() -> None:

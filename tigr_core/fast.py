@@ -96,7 +96,12 @@ def _options(device: torch.device) -> dict[str, Any] | None:
     if device.type != "cpu":
         return None
     without_lock = product_dtype(device) != torch.float32
-    return {"cpp_wrapper": without_lock, "cpp.threads": torch.get_num_threads(), "cpp.dynamic_threads": True}
+    return {
+        "cpp_wrapper": without_lock,
+        "cpp.threads": torch.get_num_threads(),
+        "cpp.dynamic_threads": True,
+        "size_asserts": False,  # they take longer than some of the products
+    }
 
 
 def fast_hidden_sequence(encoder: Encoder, device: torch.device) -> Callable[..., Tensor]:

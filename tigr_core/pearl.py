@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tigr_core.adam import Adam
 from tigr_core.config import SACConfig
 from tigr_core.fast import gradients_of
 from tigr_core.model import TaskInferenceModel
@@ -102,7 +103,7 @@ class PearlLearner(SACLearner):
         self.encoder = cast(PearlEncoder, model.encoder)
         self._kl = torch.zeros(())  # of the batch's posteriors to the prior
         learned = [*self.critic.parameters(), *self.encoder.parameters()]
-        self.critic_optimiser = torch.optim.Adam(learned, lr=config.critic_learning_rate, fused=True)
+        self.critic_optimiser = Adam(learned, lr=config.critic_learning_rate)
         self._critic_gradients = gradients_of(self.critic_loss, learned)
 
     def step(self, batch: PearlBatch) -> dict[str, Tensor]:  # type: ignore[override]

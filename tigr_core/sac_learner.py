@@ -26,6 +26,7 @@ from torch import Tensor
 
 from envs.tasks import TaskSet
 from tigr_core.actor_critic import TwinCritic
+from tigr_core.adam import Adam
 from tigr_core.checkpoint import restore_optimiser
 from tigr_core.config import PCGradGroups, SACConfig
 from tigr_core.fast import Gradients, Loss, compiled_gradients, gradients_of, use_kernels
@@ -150,16 +151,17 @@ class TransitionView:
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
         """Draw the numbers of transitions uniformly, ``[B]``."""
-        return self.valid[torch.randint(len(self.valid), (batch,), generator=generator, device=self.valid.device)]
+        drawn = torch.randint(len(self.valid), (batch,), generator=generator, device=self.valid.device)
+        return self.valid.index_select(0, drawn)
 
     def at(self, index: Tensor, generator: torch.Generator) -> TransitionBatch:
         """Return the transitions of numbers ``[B]``; which of them the actor is told is drawn."""
         before = index + index // self.steps  # episodes hold one more state than outcomes
-        obs, latent = self.state[before].split(self.sizes, dim=1)
-        next_obs, next_latent = self.state[before + 1].split(self.sizes, dim=1)
+        obs, latent = self.state.index_select(0, before).split(self.sizes, dim=1)
+        next_obs, next_latent = self.state.index_select(0, before + 1).split(self.sizes, dim=1)
         if self.shift is not None:
             obs, next_obs = self.shift(obs, next_obs, self.base_task[index], generator)
-        action, reward, terminated, code = self.outcome[index].split(self.outcome_sizes, dim=1)
+        action, reward, terminated, code = self.outcome.index_select(0, index).split(self.outcome_sizes, dim=1)
         if self.told_share > 0.0:
             told = torch.rand((len(index), 1), generator=generator, device=code.device) < self.told_share
             latent, next_latent = torch.where(told, code, latent), torch.where(told, code, next_latent)
@@ -216,10 +218,12 @@ class SACLearner:
         self.teacher_weight = torch.tensor(config.teacher_weight, device=device)
         self.least_log_temperature = torch.full_like(self.log_temperature, -math.inf, requires_grad=False)
         self.target_entropy = -config.target_entropy_factor * model.action_dim
-        adam = partial(torch.optim.Adam, fused=True, capturable=device.type == "cuda")
+        adam = partial(Adam, capturable=device.type == "cuda")
         self.actor_optimiser = adam(self.actor.parameters(), lr=config.actor_learning_rate)
         self.critic_optimiser = adam(self.critic.parameters(), lr=config.critic_learning_rate)
         self.temperature_optimiser = adam([self.log_temperature], lr=config.temperature_learning_rate)
+        self._sources: list[Tensor] = list(self.critic.parameters())
+        self._targets: list[Tensor] = list(self.target_critic.parameters())
         self.steps = 0
         if fast:
             use_kernels(self.actor, self.critic, self.target_critic, device=device)
@@ -250,9 +254,7 @@ class SACLearner:
         if self.steps % self.config.actor_every == 0:
             metrics |= self._actor_step(batch)
         with torch.no_grad():
-            targets: list[Tensor] = list(self.target_critic.parameters())
-            sources: list[Tensor] = list(self.critic.parameters())
-            torch._foreach_lerp_(targets, sources, self.config.target_rate)
+            torch._foreach_lerp_(self._targets, self._sources, self.config.target_rate)
         self.steps += 1
         return metrics
 
@@ -282,21 +284,21 @@ class SACLearner:
         return torch.randn(batch.action.shape, generator=self.generator, device=batch.action.device)
 
     def _descend(
-        self, loss_of: Loss, find_gradients: Gradients, optimiser: torch.optim.Optimizer, batch: TransitionBatch
+        self, loss_of: Loss, find_gradients: Gradients, optimiser: Adam, batch: TransitionBatch
     ) -> tuple[Tensor, Tensor]:
         """Do a step of the optimiser; return the loss and what else `loss_of` tells, ``[..., B]``, detached."""
-        noise, parameters = self._noise(batch), optimiser.param_groups[0]["params"]
+        noise = self._noise(batch)
         if batch.group is None:
             loss, told, gradients = find_gradients(batch, noise)
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
+            optimiser.descend(gradients)
         else:
+            parameters = optimiser.param_groups[0]["params"]
             masks = masks_of(batch.group)
             losses, parts = zip(*(loss_of(batch.only(mask), noise[mask]) for mask in masks), strict=True)
             shared = [mask.float().mean() * loss for mask, loss in zip(masks, losses, strict=True)]
             descend(shared, parameters, self.generator)
             loss, told = torch.stack(shared).sum(), torch.cat(parts, dim=-1)
-        optimiser.step()
+            optimiser.step()
         return loss.detach(), told.detach()
 
     def _critic_step(self, batch: TransitionBatch) -> dict[str, Tensor]:
@@ -311,10 +313,8 @@ class SACLearner:
         return {"actor_loss": loss, "entropy": entropy, "temperature": self.temperature}
 
     def _temperature_step(self, entropy: Tensor) -> None:
-        self.log_temperature.grad = (entropy - self.target_entropy).reshape(
-            ()
-        )  # d/dlog of temperature loss, scale-free
-        self.temperature_optimiser.step()
+        gradient = (entropy - self.target_entropy).reshape(())  # d/dlog of temperature loss, scale-free
+        self.temperature_optimiser.descend([gradient])
         with torch.no_grad():
             self.log_temperature.clamp_min_(self.least_log_temperature)
 

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adam's short way gives what PyTorch's gives, bit for bit, and they may take turns."""
+
+from __future__ import annotations
+
+import torch
+from helpers import generator
+from torch import Tensor
+
+from tigr_core.adam import Adam
+
+GRADIENTS = [[torch.randn(shape, generator=generator(i)) for shape in ((3, 2), (4,))] for i in range(6)]
+
+
+def parameters() -> list[Tensor]:
+    return [torch.ones(3, 2).requires_grad_(), torch.zeros(4).requires_grad_()]
+
+
+def step(optimiser: torch.optim.Optimizer, gradients: list[Tensor]) -> None:
+    for parameter, gradient in zip(optimiser.param_groups[0]["params"], gradients, strict=True):
+        parameter.grad = gradient
+    optimiser.step()
+
+
+def test_the_first_step_by_hand() -> None:
+    (parameter,) = parameters()[1:]
+    Adam([parameter], lr=0.1).descend([torch.tensor([2.0, -3.0, 1e-3, 0.0])])
+    torch.testing.assert_close(parameter.detach(), torch.tensor([-0.1, 0.1, -0.1, 0.0]), rtol=1e-4, atol=0.0)
+
+
+def test_both_ways_and_a_restored_one_are_pytorchs() -> None:
+    expected, found = parameters(), parameters()
+    pytorchs, ours = torch.optim.Adam(expected, lr=0.01, fused=True), Adam(found, lr=0.01)
+    kept: list[Tensor] = []
+    for number, gradients in enumerate(GRADIENTS):
+        step(pytorchs, gradients)
+        if number == 3:
+            saved = ours.state_dict()
+            ours = Adam(found, lr=0.5)
+            ours.descend(GRADIENTS[0])  # what it knows is forgotten
+            with torch.no_grad():
+                for parameter, before in zip(found, kept, strict=True):
+                    parameter.copy_(before)
+            ours.load_state_dict(saved)
+        if number == 1:
+            step(ours, gradients)
+        else:
+            ours.descend(gradients)
+        kept = [parameter.detach().clone() for parameter in found]
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
