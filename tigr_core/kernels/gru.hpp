@@ -89,14 +89,13 @@ class FloatWeight {
   }
 
   void multiply(const Tensor& rows, Tensor& result) const {
-    float* const to = result.mutable_data_ptr<float>();
+    const Result to{result.mutable_data_ptr<float>(), columns_};
     for (int64_t first = 0; first < inner_; first += INNER_AT_ONCE) {
       const Matrix left{rows.const_data_ptr<float>() + first, rows.stride(0), 1};
       const auto panel = [&](int64_t j, int64_t) { return packed_ + j * inner_ + first * COLUMNS; };
       tigr::multiply(rows.size(0), columns_, std::min(INNER_AT_ONCE, inner_ - first), left, panel,
-                     [&](int64_t i, int64_t j, int64_t count, const float* sums) {
-                       float* const out = to + i * columns_ + j;
-                       for_each_column(count, [&](int64_t c) { out[c] = first ? out[c] + sums[c] : sums[c]; });
+                     [=](int64_t i, int64_t j, int64_t count, const float* sums) {
+                       to.put(i, j, count, sums, first > 0);
                      });
     }
   }

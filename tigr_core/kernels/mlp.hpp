@@ -99,11 +99,11 @@ inline Tensors forward(const Tensor& x, TensorList weights, TensorList biases) {
       Matrix input = rows_of(l ? values[l - 1] : x, network);
       input.at += (from - network * B) * input.row;
       const float* const bias = biases[l].const_data_ptr<float>() + network * outputs;
-      float* const result = values[l].mutable_data_ptr<float>() + from * outputs;
+      const Result result{values[l].mutable_data_ptr<float>() + from * outputs, outputs};
       const float least = l + 1 < L ? 0.0f : -std::numeric_limits<float>::infinity();
       multiply(to - from, outputs, layers[l].inputs, input, layers[l].of(network),
                [=](int64_t i, int64_t j, int64_t count, const float* sums) {
-                 float* const out = result + i * outputs + j;
+                 float* const out = result.of(i, j);
                  for_each_column(count, [&](int64_t c) {
                    const float sum = sums[c] + bias[j + c];
                    out[c] = sum < least ? least : sum;  // NaN stays NaN
@@ -137,9 +137,9 @@ inline void weight_gradient(const Layer& layer, Matrix input, const float* outer
     const int64_t inner = std::min(INNER_AT_ONCE, rows - row);
     const Matrix a = Matrix{left.at + row * left.row, left.row, left.column}.transposed();
     const Matrix b{right.at + row * right.row + from * right.column, right.row, right.column};
+    const Result result{of_weight + from, width};
     multiply(height, to - from, inner, a, b, [=](int64_t i, int64_t j, int64_t count, const float* sums) {
-      float* const out = of_weight + i * width + from + j;
-      for_each_column(count, [&](int64_t c) { out[c] = row ? out[c] + sums[c] : sums[c]; });
+      result.put(i, j, count, sums, row > 0);
     });
     row += INNER_AT_ONCE;
   } while (row < rows);
@@ -217,8 +217,9 @@ inline Tensors backward(const Tensor& outer, const Tensor& x, TensorList values,
                    std::memcpy(result + row[i] * inputs + j, sums, sizeof(float) * count);
                    return;
                  }
-                 float* const out = next + i * inputs + j;
+                 float* const out = Result{next, inputs}.of(i, j);
                  const float* const passed = value + row[i] * inputs + j;
+                 fetch(passed + ROWS * inputs);
                  for_each_column(count, [&](int64_t c) { out[c] = passed[c] <= 0.0f ? 0.0f : sums[c]; });
                });
       given = next;

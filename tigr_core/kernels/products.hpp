@@ -24,6 +24,7 @@ constexpr int64_t LANES = 4, ROWS = 12;
 constexpr int64_t LANES = 4, ROWS = 4;
 #endif
 constexpr int64_t COLUMNS = 2 * LANES;
+constexpr int64_t AHEAD = 12;  // rows of a panel that are asked for before they are packed
 typedef float Vector __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
 
 // Entry (i, j) is at at[i * row + j * column].
@@ -47,6 +48,33 @@ inline void for_each_column(int64_t count, const Work& work) {
   }
 }
 
+// Asks for the cache lines of COLUMNS floats, ahead of their use: processors foresee neither the rows of a panel, far from
+// each other, nor where a tile will be written. Beyond the end of memory nothing happens.
+inline void fetch(const float* from) {
+  constexpr int64_t line = 64 / sizeof(float);
+  for (int64_t c = 0; c < COLUMNS; c += line) __builtin_prefetch(from + c);
+  __builtin_prefetch(from + COLUMNS - 1);
+}
+
+// The rows of a result, so many floats from each other.
+struct Result {
+  float* at;
+  int64_t row;
+
+  // Returns where entry (i, j) is, and asks for the row that is written a tile later.
+  float* of(int64_t i, int64_t j) const {
+    float* const entry = at + i * row + j;
+    fetch(entry + ROWS * row);
+    return entry;
+  }
+
+  // Writes `count` sums from entry (i, j) on, or adds them to what is there.
+  void put(int64_t i, int64_t j, int64_t count, const float* sums, bool adds) const {
+    float* const out = of(i, j);
+    for_each_column(count, [&](int64_t c) { out[c] = adds ? out[c] + sums[c] : sums[c]; });
+  }
+};
+
 // Transposes 4 x 4 floats.
 inline void transpose(const float* from, int64_t from_row, float* to, int64_t to_row) {
   typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
@@ -66,12 +94,16 @@ inline void pack(Matrix b, int64_t inner, int64_t count, float* to) {
   if (count < COLUMNS) std::memset(to, 0, sizeof(float) * COLUMNS * inner);
   if (b.column == 1) {
     for (int64_t k = 0; k < inner; ++k) {
+      fetch(b.at + (k + AHEAD) * b.row);
       for_each_column(count, [&](int64_t c) { to[k * COLUMNS + c] = b.at[k * b.row + c]; });
     }
     return;
   }
   const int64_t whole = count == COLUMNS && b.row == 1 ? inner / 4 * 4 : 0;
   for (int64_t k = 0; k < whole; k += 4) {
+    if (k % 16 == 0) {  // a cache line further
+      for (int64_t c = 0; c < COLUMNS; ++c) __builtin_prefetch(b.at + c * b.column + k + 32);
+    }
     for (int64_t c = 0; c < COLUMNS; c += 4) transpose(b.at + c * b.column + k, b.column, to + k * COLUMNS + c, COLUMNS);
   }
   for (int64_t k = whole; k < inner; ++k) {
