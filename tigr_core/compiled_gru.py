@@ -55,6 +55,14 @@ class _GRU(torch.autograd.Function):
         of_start = torch.empty_like(states[0])
         kernels.load().gru_backward(outer.contiguous(), gates, weight, states, state_new, of_input, of_state, of_start)
         of_input, of_state = of_input.flatten(0, 1), of_state.flatten(0, 1)
-        weights = of_input.t() @ inputs, of_state.t() @ rounded[:-1].flatten(0, 1)
-        biases = of_input.sum(0, dtype=torch.float32), of_state.sum(0, dtype=torch.float32)
-        return None, None, of_start, *(weight.float() for weight in weights), *biases
+        pairs = (inputs, of_input), (rounded[:-1].flatten(0, 1), of_state)
+        weights, biases = zip(*(_layer_gradients(x, of_layer) for x, of_layer in pairs), strict=True)
+        return None, None, of_start, *weights, *biases
+
+
+def _layer_gradients(x: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of weight ``[outputs, inputs]`` and bias of a layer that reads x ``[B, inputs]``."""
+    if x.dtype != torch.float32:
+        return (outer.t() @ x).float(), outer.sum(0, dtype=torch.float32)
+    of_weight, of_bias = kernels.load().layer_gradients(x, outer)
+    return of_weight.t(), of_bias

@@ -21,6 +21,7 @@ TORCH_LIBRARY(tigr, library) {
       "float least_log_std, float largest_log_std) -> Tensor");
   library.def("gru_forward", &tigr::gru::forward);
   library.def("gru_backward", &tigr::gru::backward);
+  library.def("layer_gradients", &tigr::mlp::layer_gradients);
   library.def("mlp_forward(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor[]");
   library.def(
       "mlp_backward(Tensor outer, Tensor x, Tensor[] hidden, Tensor[] weights, Tensor[] biases, bool of_input, "

@@ -13,6 +13,7 @@
 
 #include <limits>
 #include <numeric>
+#include <tuple>
 #include <vector>
 
 #include "products.hpp"
@@ -170,6 +171,18 @@ inline void weight_gradients(const std::vector<Layer>& layers, const Tensor& x, 
                       of_biases[l].mutable_data_ptr<float>() + network * layer.outputs);
     }
   });
+}
+
+// Returns the gradients [inputs, outputs] of the weight and [outputs] of the bias of one layer, for inputs [B, inputs] and
+// the gradient [B, outputs] of what it gives.
+inline std::tuple<Tensor, Tensor> layer_gradients(const Tensor& x, const Tensor& outer) {
+  TORCH_CHECK(x.dim() == 2 && outer.dim() == 2 && outer.is_contiguous() && x.size(0) == outer.size(0),
+              "found inputs of shape ", x.sizes(), " and gradients of ", outer.sizes());
+  const Tensor of_weight = at::empty({1, x.size(1), outer.size(1)}, x.options());
+  const Tensor of_bias = at::empty({1, 1, outer.size(1)}, x.options());
+  Tensors of_weights{of_weight}, of_biases{of_bias};
+  weight_gradients({Layer(of_weight)}, x.unsqueeze(0), {}, {outer.unsqueeze(0)}, of_weights, of_biases);
+  return {of_weight[0], of_bias.flatten()};
 }
 
 // Returns the gradients of x, if wanted, and of weights and biases, if wanted, from that of the last layer's values.
