@@ -181,8 +181,10 @@ void multiply(int64_t rows, int64_t columns, int64_t inner, Matrix a, const Pane
   for (int64_t j = 0; j < columns; j += COLUMNS) {
     const int64_t count = std::min(COLUMNS, columns - j);
     const float* const packed = panel(j, count);
-    for (int64_t i = 0; i < rows; i += ROWS) {
-      const int64_t some = std::min(ROWS, rows - i);
+    for (int64_t i = 0, some; i < rows; i += some) {
+      const int64_t left = rows - i;
+      // Few rows take as long as four: the last two tiles share what is left.
+      some = left <= ROWS ? left : left < 2 * ROWS ? (left + 1) / 2 : ROWS;
       if (count <= LANES) {
         fill_tile<1>(some, inner, a.at + i * a.row, a.row, a.column, packed, tile);
       } else {
