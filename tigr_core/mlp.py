@@ -43,7 +43,11 @@ def compiled_mlp(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor])
     Weights are ``[E, inputs, outputs]`` and biases ``[E, 1, outputs]``, or for one network PyTorch's
     ``[outputs, inputs]`` and ``[outputs]``; all are float32 on the CPU.
     """
-    result: Tensor = _CompiledMLP.apply(x, *weights, *biases)
+    result: Tensor
+    if torch.is_grad_enabled():
+        result = _CompiledMLP.apply(x, *weights, *biases)
+    else:
+        result = torch.ops.tigr.mlp_last(x, weights, biases)
     return result
 
 

@@ -80,6 +80,7 @@ def load() -> Any:
             fix="delete the file, or name another folder with XDG_CACHE_HOME=...",
         ) from error
     register = getattr(torch.library, "register_fake", None) or torch.library.impl_abstract  # before PyTorch 2.4
+    register("tigr::mlp_last", lambda *parts: _empty_values(*parts)[-1])
     register("tigr::mlp_forward", _empty_values)
     register("tigr::mlp_backward", _empty_gradients)
     return torch.ops.tigr

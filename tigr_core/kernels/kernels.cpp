@@ -22,6 +22,7 @@ TORCH_LIBRARY(tigr, library) {
   library.def("gru_forward", &tigr::gru::forward);
   library.def("gru_backward", &tigr::gru::backward);
   library.def("layer_gradients", &tigr::mlp::layer_gradients);
+  library.def("mlp_last(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor");
   library.def("mlp_forward(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor[]");
   library.def(
       "mlp_backward(Tensor outer, Tensor x, Tensor[] hidden, Tensor[] weights, Tensor[] biases, bool of_input, "
@@ -31,6 +32,7 @@ TORCH_LIBRARY(tigr, library) {
 TORCH_LIBRARY_IMPL(tigr, CPU, library) {
   library.impl("infer", &tigr::acting::infer);
   library.impl("act", &tigr::acting::act);
+  library.impl("mlp_last", &tigr::mlp::last);
   library.impl("mlp_forward", &tigr::mlp::forward);
   library.impl("mlp_backward", &tigr::mlp::backward);
 }

@@ -87,20 +87,21 @@ inline void check(const Tensor& x, TensorList weights, TensorList biases) {
   }
 }
 
-// Returns what each layer gives of x [E, B, inputs], the ReLU included.
-inline Tensors forward(const Tensor& x, TensorList weights, TensorList biases) {
-  check(x, weights, biases);
-  const std::vector<Layer> layers = layers_of(weights);
-  const int64_t E = x.size(0), B = x.size(1), L = layers.size();
-  Tensors values;
-  for (const Layer& layer : layers) values.push_back(at::empty({E, B, layer.outputs}, x.options()));
+// Writes what each layer gives of x [E, B, inputs], the ReLU included, to the values that are there: those of all layers,
+// or of the last one only.
+inline void evaluate(const std::vector<Layer>& layers, const Tensor& x, TensorList biases, Tensors& values) {
+  const int64_t E = x.size(0), B = x.size(1), L = layers.size(), kept = L - values.size();  // the first one
+  int64_t widest = 0;
+  for (const Layer& layer : layers) widest = std::max(widest, layer.outputs);
   for_each_block(all_rows(E * B), B, [&](int64_t network, int64_t from, int64_t to) {
+    Matrix input = rows_of(x, network);
+    input.at += (from - network * B) * input.row;
     for (int64_t l = 0; l < L; ++l) {
       const int64_t outputs = layers[l].outputs;
-      Matrix input = rows_of(l ? values[l - 1] : x, network);
-      input.at += (from - network * B) * input.row;
       const float* const bias = biases[l].const_data_ptr<float>() + network * outputs;
-      const Result result{values[l].mutable_data_ptr<float>() + from * outputs, outputs};
+      const Result result{l < kept ? scratch(ROWS_AT_ONCE * widest, 1 + l % 2)
+                                   : values[l - kept].mutable_data_ptr<float>() + from * outputs,
+                          outputs};
       const float least = l + 1 < L ? 0.0f : -std::numeric_limits<float>::infinity();
       multiply(to - from, outputs, layers[l].inputs, input, layers[l].of(network),
                [=](int64_t i, int64_t j, int64_t count, const float* sums) {
@@ -110,9 +111,28 @@ inline Tensors forward(const Tensor& x, TensorList weights, TensorList biases) {
                    out[c] = sum < least ? least : sum;  // NaN stays NaN
                  });
                });
+      input = {result.at, outputs, 1};
     }
   });
+}
+
+// Returns what each layer gives, for gradients.
+inline Tensors forward(const Tensor& x, TensorList weights, TensorList biases) {
+  check(x, weights, biases);
+  const std::vector<Layer> layers = layers_of(weights);
+  Tensors values;
+  for (const Layer& layer : layers) values.push_back(at::empty({x.size(0), x.size(1), layer.outputs}, x.options()));
+  evaluate(layers, x, biases, values);
   return values;
+}
+
+// Returns what the last layer gives. The others' values stay in the cache.
+inline Tensor last(const Tensor& x, TensorList weights, TensorList biases) {
+  check(x, weights, biases);
+  const std::vector<Layer> layers = layers_of(weights);
+  Tensors values{at::empty({x.size(0), x.size(1), layers.back().outputs}, x.options())};
+  evaluate(layers, x, biases, values);
+  return values[0];
 }
 
 // The rows of all networks whose gradient is not zero: of the smaller of two values half of the rows.
