@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast the C++ of the fast mode is beside PyTorch, at the sizes of `half_cheetah_eight`. Run: see docs/speed.md.
+
+    python benchmarks/kernels.py
+
+All are timed in turns, so that a shared machine treats them alike. A row is what a kernel takes, what PyTorch takes for
+the same, and the kernel's rate as a share of that of a matrix product (256 x 300 x 300, as in `throughput.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+import envs
+from tigr_core.acting import Step, acting
+from tigr_core.actor_critic import Actor, TwinCritic
+from tigr_core.compiled_gru import compiled_hidden_sequence
+from tigr_core.config import load_config
+from tigr_core.model import TaskInferenceModel
+
+ROBOTS = 40  # that one thread collects with
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that can be done in C++ and by PyTorch."""
+
+    name: str
+    in_kernels: Call
+    by_pytorch: Call
+    operations: float  # of the products, two for each multiplication and addition
+    threads: int
+
+
+def products_of(*modules: nn.Module) -> int:
+    """Return the entries of weights: a row costs twice as many operations."""
+    return sum(p.numel() for module in modules for p in module.parameters() if p.dim() > 1 and p.shape[-2] > 1)
+
+
+def learning_parts(model: TaskInferenceModel, batch: int, sequences: int, steps: int) -> list[Part]:
+    """Return the parts of learning, with all threads."""
+    config, threads = model.config, torch.get_num_threads()
+    sizes = (model.policy_obs_dim, config.latent_dim, model.action_dim, config.policy_hidden)
+    obs, latent = torch.randn(batch, model.policy_obs_dim), torch.randn(batch, config.latent_dim)
+    action = torch.rand(batch, model.action_dim)
+    actors, critics = ([network, copy.deepcopy(network)] for network in (Actor(*sizes), TwinCritic(*sizes)))
+    actors[0].net.in_kernels = critics[0].in_kernels = True
+    x = torch.randn(sequences, steps, model.encoder.transition_dim)
+    start = torch.zeros(sequences, model.encoder.hidden_dim)
+    runs = [compiled_hidden_sequence(model.encoder, torch.float32), model.encoder.hidden_sequence]
+
+    def both(name: str, run: Callable[[int], Call], operations: float) -> Part:
+        return Part(name, run(0), run(1), operations, threads)
+
+    def values(i: int) -> Tensor:
+        result: Tensor = critics[i](obs, latent, action)
+        return result
+
+    def without_gradient(call: Call) -> Call:
+        return torch.no_grad()(call)
+
+    def learned(value: Callable[[], Tensor], module: nn.Module) -> Call:
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        return lambda: torch.autograd.grad(value().sum(), parameters)
+
+    actor = 2.0 * batch * products_of(actors[0])
+    critic = batch * products_of(critics[0])  # of two networks
+    gru = 2.0 * sequences * steps * products_of(model.encoder.gru)
+    return [
+        both("actor", lambda i: without_gradient(lambda: actors[i](obs, latent)), actor),
+        both("actor and gradients", lambda i: learned(lambda: actors[i](obs, latent)[0], actors[i]), 3.0 * actor),
+        both("critics", lambda i: without_gradient(lambda: values(i)), 2.0 * critic),
+        both(
+            "critics and gradients",
+            lambda i: learned(lambda: critics[i](obs, latent, action), critics[i]),
+            6.0 * critic,
+        ),
+        both("GRU", lambda i: without_gradient(lambda: runs[i](x, start)), gru),
+        both("GRU and gradients", lambda i: learned(lambda: runs[i](x, start), model.encoder.gru), 3.0 * gru),
+    ]
+
+
+def acting_part(model: TaskInferenceModel) -> Part:
+    """Return what a thread that collects does in a step beside physics."""
+
+    def run(fast: bool) -> Call:
+        subject, generator = acting(model, fast=fast), torch.Generator()
+        obs, action = np.zeros((ROBOTS, model.obs_dim), np.float32), np.zeros((ROBOTS, model.action_dim), np.float32)
+        state, step = subject.initial_state(ROBOTS), Step(obs, action, np.zeros(ROBOTS, np.float32), obs, None)
+
+        def once() -> None:
+            nonlocal state
+            state = subject.advance(state, step)
+            subject.act(obs, subject.infer(state)[1], generator)
+
+        return once
+
+    rows = products_of(model.encoder.gru, model.encoder.head, model.actor)
+    return Part(f"infer and act, {ROBOTS} robots", run(True), run(False), 2.0 * ROBOTS * rows, 1)
+
+
+def seconds(calls: list[Call], budget_s: float) -> list[float]:
+    """Return the median duration of each call, timed in turns."""
+    durations: list[list[float]] = [[] for _ in calls]
+    end = time.perf_counter() + budget_s
+    while time.perf_counter() < end or len(durations[0]) < 5:
+        for call, found in zip(calls, durations, strict=True):
+            start = time.perf_counter()
+            call()
+            found.append(time.perf_counter() - start)
+    return [statistics.median(found[2:]) for found in durations]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few repetitions: does it run?")
+    budget_s = 0.1 if parser.parse_args().quick else 6.0
+    config = load_config("half_cheetah_eight")
+    robot = envs.make_vector(config.env.id).spec_robot
+    model = TaskInferenceModel(config.model, robot.obs_dim, robot.action_dim)
+    inference, threads = config.inference, torch.get_num_threads()
+    sequences = inference.batch_size // inference.targets_per_sequence
+    parts = [*learning_parts(model, config.sac.batch_size, sequences, inference.sequence_length), acting_part(model)]
+    a, b, out = torch.randn(256, 300), torch.randn(300, 300), torch.empty(256, 300)
+    capability = torch.backends.cpu.get_cpu_capability()
+    title = f"{capability}, {threads} threads, torch {torch.__version__}"
+    table = Table("part", "threads", "C++, ms", "PyTorch, ms", "times quicker", "of a product's rate", title=title)
+    for part in parts:
+        torch.set_num_threads(part.threads)
+        ours, theirs, product = seconds([part.in_kernels, part.by_pytorch, lambda: torch.mm(a, b, out=out)], budget_s)
+        share = (part.operations / ours) / (2.0 * a.numel() * b.shape[1] / product)
+        figures = (f"{1e3 * ours:.2f}", f"{1e3 * theirs:.2f}", f"{theirs / ours:.2f}", f"{share:.0%}")
+        table.add_row(part.name, str(part.threads), *figures)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
