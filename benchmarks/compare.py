@@ -14,6 +14,7 @@ import csv
 import io
 import itertools
 import statistics
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tigr_core.config import load_config
+from tigr_core.errors import UserError
 from tigr_core.progress import Progress
 from tigr_core.run import RunOptions, open_run
 from tigr_core.run_log import PROGRESS_FILE, read_progress
@@ -71,6 +74,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
+    try:  # before hours of runs
+        for variant in arguments.variant:
+            load_config(arguments.config, [*arguments.set, *variant.split()])
+    except UserError as error:
+        sys.exit(str(error))
     rows: list[Row] = []
     for seed, variant in itertools.product(range(arguments.seeds), arguments.variant):
         rows.append(run(arguments.config, arguments.set, variant, seed))

@@ -11,6 +11,7 @@ batches and the norm of its mean. Where the numbers agree, what costs more time 
 from __future__ import annotations
 
 import argparse
+import sys
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ import envs
 from tigr_core import evaluation
 from tigr_core.collector import LocalCollector, Request
 from tigr_core.config import Config, load_config, override_config
+from tigr_core.errors import UserError
 from tigr_core.inference_learner import InferenceLearner
 from tigr_core.model import TaskInferenceModel
 from tigr_core.replay import ReplayBuffer
@@ -68,7 +70,12 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=16)
     parser.add_argument("--steps", type=int, default=150, help="of training before")
     arguments = parser.parse_args()
-    subject = Subject(load_config(arguments.config))
+    try:
+        subject = Subject(load_config(arguments.config))
+        for setting in arguments.settings:
+            subject.learner(setting)
+    except UserError as error:
+        sys.exit(str(error))
     learner = subject.learner("inference.decoded_per_target=2")
     for _ in range(arguments.steps):
         learner.step(subject.replay)
