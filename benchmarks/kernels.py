@@ -4,7 +4,8 @@
     python benchmarks/kernels.py
 
 All are timed in turns, so that a shared machine treats them alike. A row is what a kernel takes, what PyTorch takes for
-the same, and the kernel's rate as a share of that of a matrix product (256 x 300 x 300, as in `throughput.py`).
+the same, and the kernel's rate as a share of that of a matrix product (256 x 300 x 300, as in `throughput.py`). With
+gradients, three times the operations forward are counted, as in `ceilings.py`: some per cent more than are done.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +25,12 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import envs
+from tigr_core import kernels
 from tigr_core.acting import Step, acting
 from tigr_core.actor_critic import Actor, TwinCritic
 from tigr_core.compiled_gru import compiled_hidden_sequence
 from tigr_core.config import load_config
+from tigr_core.errors import UserError
 from tigr_core.model import TaskInferenceModel
 
 ROBOTS = 40  # that one thread collects with
@@ -128,6 +132,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few repetitions: does it run?")
     budget_s = 0.1 if parser.parse_args().quick else 6.0
+    try:
+        kernels.load()
+    except UserError as error:
+        sys.exit(str(error))
     config = load_config("half_cheetah_eight")
     robot = envs.make_vector(config.env.id).spec_robot
     model = TaskInferenceModel(config.model, robot.obs_dim, robot.action_dim)

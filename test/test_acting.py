@@ -88,6 +88,8 @@ def test_in_the_fast_mode_from_the_next_episode_on(fast: bool) -> None:
     first = subject.act(obs, latent, None)
     with torch.no_grad():
         dict(model.actor.net.named_parameters())["2.weight"].add_(1.0)
+        dict(model.actor.net.named_parameters())["2.bias"].add_(1.0)
+    model.normaliser.update(100.0 * torch.randn(100, 2), torch.rand(100, 2), torch.randn(100))
     assert np.array_equal(first, subject.act(obs, latent, None))
     subject.initial_state(3)
     assert not np.array_equal(first, subject.act(obs, latent, None))

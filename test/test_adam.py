@@ -28,6 +28,14 @@ def test_the_first_step_by_hand() -> None:
     torch.testing.assert_close(parameter.detach(), torch.tensor([-0.1, 0.1, -0.1, 0.0]), rtol=1e-4, atol=0.0)
 
 
+def test_gradients_lie_in_memory_as_they_like() -> None:
+    found, expected = parameters()[:1], parameters()[:1]
+    gradient = torch.arange(6.0).reshape(2, 3).t()
+    Adam(found, lr=0.1).descend([gradient])
+    Adam(expected, lr=0.1).descend([gradient.contiguous()])
+    assert torch.equal(found[0], expected[0]) and found[0][0, 0] == 1.0
+
+
 def test_both_ways_and_a_restored_one_are_pytorchs() -> None:
     expected, found = parameters(), parameters()
     pytorchs, ours = torch.optim.Adam(expected, lr=0.01, fused=True), Adam(found, lr=0.01)

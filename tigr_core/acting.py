@@ -38,7 +38,7 @@ class Acting(Protocol):
     """A model for N robots at a time; what its encoder keeps of their contexts is a state."""
 
     def initial_state(self, num_robots: int) -> Any:
-        """Return the state of empty contexts."""
+        """Begin an episode; return the state of empty contexts. The fast mode takes over the parameters as they are."""
 
     def advance(self, state: Any, step: Step) -> Any:
         """Return the state after one more transition."""
@@ -215,17 +215,20 @@ class _PackedNetworks:
     def __init__(self, model: TaskInferenceModel) -> None:
         self._model, self._functions = model, kernels.load()
         self._components = model.config.num_components
-        self._scaling, self._obs_scaling = _scalings(model)
+        self.begin()
 
     @torch.no_grad()
     def begin(self) -> None:
-        """Pack the weights."""
+        """Take over the parameters as they are now."""
+        self._scaling, self._obs_scaling = (
+            tuple(part.clone() for part in scaling) for scaling in _scalings(self._model)
+        )
         gru = self._model.encoder.gru
         self._gru = self._packed([(gru.weight_ih_l0, gru.bias_ih_l0), (gru.weight_hh_l0, gru.bias_hh_l0)])
         self._head, self._policy = (self._packed(_layers(net)) for net in _nets(self._model))
 
     def _packed(self, layers: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
-        return [self._functions.packed(weight) for weight, _ in layers], [bias.detach() for _, bias in layers]
+        return [self._functions.packed(weight) for weight, _ in layers], [bias.detach().clone() for _, bias in layers]
 
     def infer(self, hidden: np.ndarray, parts: list[np.ndarray]) -> _State:
         read, state = [torch.from_numpy(part) for part in parts], torch.from_numpy(hidden)

@@ -28,10 +28,15 @@ class Adam(torch.optim.Adam):
         if self._parts is None:
             self._parts = self._begun(group)
         parameters, means, squares, steps = self._parts
+        # PyTorch's fused Adam reads memory in its order: gradients have to lie there as their parameters do.
+        lying = [
+            gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
+            for gradient, parameter in zip(gradients, parameters, strict=True)
+        ]
         beta1, beta2 = group["betas"]
         adam(
             parameters,
-            list(gradients),
+            lying,
             means,
             squares,
             [],

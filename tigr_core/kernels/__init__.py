@@ -63,10 +63,14 @@ def load() -> Any:
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:  # others may compile it at the same time
             made = Path(folder) / library.name
             command = [*_command(), "-o", str(made), "-ltorch_cpu", "-lc10"]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode != 0:
+            try:
+                done = subprocess.run(command, capture_output=True, text=True)
+                failed, said = done.returncode != 0, done.stderr.strip()[-1000:]
+            except OSError as error:  # there is no such program
+                failed, said = True, str(error)
+            if failed:
                 raise UserError(
-                    f"{compiler()} could not compile {SOURCE.name}:\n{done.stderr.strip()[-1000:]}",
+                    f"{compiler()} could not compile {SOURCE.name}:\n{said}",
                     expected="a C++20 compiler with OpenMP, as g++ 10 and later",
                     fix="install one and name it with CXX=..., or train with training.fast=false",
                 )

@@ -136,7 +136,7 @@ inline std::tuple<Tensor, Tensor, Tensor> infer(TensorList parts, const Tensor& 
                                                 const Tensor& states, TensorList gru_weights, TensorList gru_biases,
                                                 TensorList weights, TensorList biases, int64_t num_components) {
   const Tensor after =
-      parts.empty() ? states : gru_cell(joined(parts, shift, scale), states, gru_weights, gru_biases);
+      parts.empty() ? states.clone() : gru_cell(joined(parts, shift, scale), states, gru_weights, gru_biases);
   const auto [of_components, latent] = mixture(layers(at::clamp_min(after, 0.0), weights, biases), num_components);
   return {after, of_components, latent};
 }

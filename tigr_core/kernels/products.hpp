@@ -61,7 +61,7 @@ struct Result {
   float* at;
   int64_t row;
 
-  // Returns where entry (i, j) is, and asks for the row that is written a tile later.
+  // Returns where entry (i, j) is, and asks for the one a tile further down.
   float* of(int64_t i, int64_t j) const {
     float* const entry = at + i * row + j;
     fetch(entry + ROWS * row);
@@ -101,7 +101,7 @@ inline void pack(Matrix b, int64_t inner, int64_t count, float* to) {
   }
   const int64_t whole = count == COLUMNS && b.row == 1 ? inner / 4 * 4 : 0;
   for (int64_t k = 0; k < whole; k += 4) {
-    if (k % 16 == 0) {  // a cache line further
+    if (k % 16 == 0) {  // two cache lines further
       for (int64_t c = 0; c < COLUMNS; ++c) __builtin_prefetch(b.at + c * b.column + k + 32);
     }
     for (int64_t c = 0; c < COLUMNS; c += 4) transpose(b.at + c * b.column + k, b.column, to + k * COLUMNS + c, COLUMNS);
