@@ -11,12 +11,12 @@ gradients, three times the operations forward are counted, as in `ceilings.py`: 
 from __future__ import annotations
 
 import argparse
-import copy
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,11 +27,13 @@ from torch import Tensor, nn
 import envs
 from tigr_core import kernels
 from tigr_core.acting import Step, acting
-from tigr_core.actor_critic import Actor, TwinCritic
 from tigr_core.compiled_gru import compiled_hidden_sequence
-from tigr_core.config import load_config
+from tigr_core.compiled_sac import CompiledSAC
+from tigr_core.config import InferenceConfig, SACConfig, load_config
 from tigr_core.errors import UserError
+from tigr_core.fast import gradients_of
 from tigr_core.model import TaskInferenceModel
+from tigr_core.sac_learner import SACLearner, TransitionBatch
 
 ROBOTS = 40  # that one thread collects with
 Call = Callable[[], object]
@@ -53,46 +55,58 @@ def products_of(*modules: nn.Module) -> int:
     return sum(p.numel() for module in modules for p in module.parameters() if p.dim() > 1 and p.shape[-2] > 1)
 
 
-def learning_parts(model: TaskInferenceModel, batch: int, sequences: int, steps: int) -> list[Part]:
-    """Return the parts of learning, with all threads."""
-    config, threads = model.config, torch.get_num_threads()
-    sizes = (model.policy_obs_dim, config.latent_dim, model.action_dim, config.policy_hidden)
-    obs, latent = torch.randn(batch, model.policy_obs_dim), torch.randn(batch, config.latent_dim)
-    action = torch.rand(batch, model.action_dim)
-    actors, critics = ([network, copy.deepcopy(network)] for network in (Actor(*sizes), TwinCritic(*sizes)))
-    actors[0].net.in_kernels = critics[0].in_kernels = True
+def sac_parts(model: TaskInferenceModel, config: SACConfig) -> list[Part]:
+    """Return both losses of SAC with their gradients."""
+    size, threads = config.batch_size, torch.get_num_threads()
+    source = torch.Generator().manual_seed(0)
+    learner = SACLearner(model, config, generator=source)
+    fast = CompiledSAC(learner)
+
+    def drawn(width: int) -> Tensor:
+        return torch.randn(size, width, generator=source)
+
+    obs, latent, action = (drawn(n) for n in (model.policy_obs_dim, model.config.latent_dim, model.action_dim))
+    batch = TransitionBatch(
+        obs, latent, latent, action.tanh(), drawn(1)[:, 0], torch.zeros(size), obs.flip(0), latent, latent
+    )
+    noise = drawn(model.action_dim)
+    actor, critics = 2.0 * size * products_of(model.actor), 2.0 * size * products_of(learner.critic)
+    losses = (
+        ("critics", fast.critic_gradients, learner.critic_loss, learner.critic, actor + 4.0 * critics),
+        ("actor", fast.actor_gradients, learner.actor_loss, model.actor, 3.0 * actor + 2.0 * critics),
+    )
+    return [
+        Part(
+            f"loss of {name}, gradients",
+            partial(in_kernels, batch, noise),
+            partial(gradients_of(loss_of, list(learned.parameters())), batch, noise),
+            operations,
+            threads,
+        )
+        for name, in_kernels, loss_of, learned, operations in losses
+    ]
+
+
+def gru_parts(model: TaskInferenceModel, config: InferenceConfig) -> list[Part]:
+    """Return the GRU over the sequences of a step, forward and with gradients."""
+    sequences, steps, threads = (
+        config.batch_size // config.targets_per_sequence,
+        config.sequence_length,
+        torch.get_num_threads(),
+    )
     x = torch.randn(sequences, steps, model.encoder.transition_dim)
     start = torch.zeros(sequences, model.encoder.hidden_dim)
+    parameters = list(model.encoder.gru.parameters())
     runs = [compiled_hidden_sequence(model.encoder, torch.float32), model.encoder.hidden_sequence]
 
-    def both(name: str, run: Callable[[int], Call], operations: float) -> Part:
-        return Part(name, run(0), run(1), operations, threads)
+    def learn(run: Callable[[Tensor, Tensor], Tensor]) -> object:
+        return torch.autograd.grad(run(x, start).sum(), parameters)
 
-    def values(i: int) -> Tensor:
-        result: Tensor = critics[i](obs, latent, action)
-        return result
-
-    def without_gradient(call: Call) -> Call:
-        return torch.no_grad()(call)
-
-    def learned(value: Callable[[], Tensor], module: nn.Module) -> Call:
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        return lambda: torch.autograd.grad(value().sum(), parameters)
-
-    actor = 2.0 * batch * products_of(actors[0])
-    critic = batch * products_of(critics[0])  # of two networks
-    gru = 2.0 * sequences * steps * products_of(model.encoder.gru)
+    forward = [torch.no_grad()(partial(run, x, start)) for run in runs]
+    operations = 2.0 * sequences * steps * products_of(model.encoder.gru)
     return [
-        both("actor", lambda i: without_gradient(lambda: actors[i](obs, latent)), actor),
-        both("actor and gradients", lambda i: learned(lambda: actors[i](obs, latent)[0], actors[i]), 3.0 * actor),
-        both("critics", lambda i: without_gradient(lambda: values(i)), 2.0 * critic),
-        both(
-            "critics and gradients",
-            lambda i: learned(lambda: critics[i](obs, latent, action), critics[i]),
-            6.0 * critic,
-        ),
-        both("GRU", lambda i: without_gradient(lambda: runs[i](x, start)), gru),
-        both("GRU and gradients", lambda i: learned(lambda: runs[i](x, start), model.encoder.gru), 3.0 * gru),
+        Part("GRU", *forward, operations, threads),
+        Part("GRU, gradients", *(partial(learn, run) for run in runs), 3.0 * operations, threads),
     ]
 
 
@@ -139,9 +153,8 @@ def main() -> None:
     config = load_config("half_cheetah_eight")
     robot = envs.make_vector(config.env.id).spec_robot
     model = TaskInferenceModel(config.model, robot.obs_dim, robot.action_dim)
-    inference, threads = config.inference, torch.get_num_threads()
-    sequences = inference.batch_size // inference.targets_per_sequence
-    parts = [*learning_parts(model, config.sac.batch_size, sequences, inference.sequence_length), acting_part(model)]
+    threads = torch.get_num_threads()
+    parts = [*sac_parts(model, config.sac), *gru_parts(model, config.inference), acting_part(model)]
     a, b, out = torch.randn(256, 300), torch.randn(300, 300), torch.empty(256, 300)
     capability = torch.backends.cpu.get_cpu_capability()
     title = f"{capability}, {threads} threads, torch {torch.__version__}"

@@ -76,9 +76,7 @@ def test_critic_loss_sums_the_mean_squared_errors_of_both_critics(monkeypatch: p
 
 def test_actor_goes_where_the_critics_are_high(monkeypatch: pytest.MonkeyPatch) -> None:
     subject, data = learner(actor_learning_rate=1e-2, critic_learning_rate=1e-6, temperature=1e-3), batch()
-    monkeypatch.setattr(
-        subject.critic, "forward", lambda _, __, a, learns: -(a.squeeze(1) - 0.5).square().expand(2, -1)
-    )
+    monkeypatch.setattr(subject.critic, "forward", lambda _, __, a: -(a.squeeze(1) - 0.5).square().expand(2, -1))
     for _ in range(150):
         subject._actor_step(data)
     assert subject.actor.act(data.obs, data.latent).mean().item() == pytest.approx(0.5, abs=0.1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tigr_core.mlp import MLP, compiled_mlp
+from tigr_core.mlp import MLP
 
 LOG_STD_RANGE = (-20.0, 2.0)
 
@@ -57,8 +57,6 @@ def tanh_gaussian_log_prob(raw: Tensor, noise: Tensor, log_std: Tensor) -> Tenso
 class TwinCritic(nn.Module):
     """Two action-value networks evaluated as one batched network."""
 
-    in_kernels = False
-
     def __init__(
         self,
         obs_dim: int,
@@ -73,18 +71,10 @@ class TwinCritic(nn.Module):
         self.layers = nn.ModuleList(TwinLinear(i, o) for i, o in itertools.pairwise(sizes))
         self.norms = nn.ModuleList(TwinLayerNorm(size) for size in hidden) if layer_norm else None
 
-    def forward(self, obs: Tensor, latent: Tensor, action: Tensor, *, learns: bool = True) -> Tensor:
-        """Return both action values ``[2, B]`` of normalised obs ``[B, D]``, z ``[B, L]`` and action ``[B, A]``.
-
-        Unless it `learns`, in C++ no gradients of weights are formed.
-        """
+    def forward(self, obs: Tensor, latent: Tensor, action: Tensor) -> Tensor:
+        """Return both action values ``[2, B]`` of normalised obs ``[B, D]``, z ``[B, L]`` and action ``[B, A]``."""
         inputs = torch.cat([obs, latent, action], dim=-1)
         value = inputs.expand(2, *inputs.shape)
-        if self.in_kernels and self.norms is None:
-            weights, biases = ([getattr(layer, name) for layer in self.layers] for name in ("weight", "bias"))
-            if not learns:
-                weights, biases = ([part.detach() for part in parts] for parts in (weights, biases))
-            return compiled_mlp(value, weights, biases).squeeze(-1)
         for index, layer in enumerate(self.layers[:-1]):
             value = layer(value)
             if self.norms is not None:

@@ -15,7 +15,6 @@ import torch._dynamo.config as dynamo_config
 from torch import Tensor, nn
 
 from tigr_core import kernels
-from tigr_core.actor_critic import TwinCritic
 from tigr_core.compiled_gru import compiled_hidden_sequence
 from tigr_core.encoder import Encoder
 from tigr_core.mlp import MLP
@@ -39,13 +38,16 @@ def product_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
-def use_kernels(*networks: nn.Module, device: torch.device) -> None:
-    """Have the networks' layers evaluated in C++ from now on, where products are in float32 on a CPU."""
-    if device.type != "cpu" or product_dtype(device) != torch.float32:
-        return
+def has_kernels(device: torch.device) -> bool:
+    """Whether the fast mode's networks are C++ of our own: on a CPU, where products are in float32."""
+    return device.type == "cpu" and product_dtype(device) == torch.float32
+
+
+def use_kernels(*networks: nn.Module) -> None:
+    """Have the networks' layers evaluated in C++ from now on."""
     kernels.load()
     for part in (part for network in networks for part in network.modules()):
-        if isinstance(part, (MLP, TwinCritic)):
+        if isinstance(part, MLP):
             part.in_kernels = True
 
 
@@ -88,20 +90,12 @@ def compiled_gradients(loss_of: Loss, parameters: Sequence[Tensor], device: torc
 
 
 def _options(device: torch.device) -> dict[str, Any] | None:
-    """Return how to compile on a CPU: for any number of threads up to the present one.
-
-    Regions that do not call our kernels are called without Python's lock. Those that do crash so (PyTorch 2.13); the
-    kernels themselves let go of the lock.
-    """
+    """Return how to compile on a CPU: to be called without Python's lock, with any number of threads up to the present
+    one, and without checks of sizes, which take longer than some of the products."""
     if device.type != "cpu":
         return None
-    without_lock = product_dtype(device) != torch.float32
-    return {
-        "cpp_wrapper": without_lock,
-        "cpp.threads": torch.get_num_threads(),
-        "cpp.dynamic_threads": True,
-        "size_asserts": False,  # they take longer than some of the products
-    }
+    threads = {"cpp.threads": torch.get_num_threads(), "cpp.dynamic_threads": True}
+    return {"cpp_wrapper": True, "size_asserts": False, **threads}
 
 
 def fast_hidden_sequence(encoder: Encoder, device: torch.device) -> Callable[..., Tensor]:

@@ -25,7 +25,7 @@ from tigr_core.chunked import sum_chunks
 from tigr_core.config import InferenceConfig
 from tigr_core.early_stopping import EarlyStopping
 from tigr_core.encoder import Encoder
-from tigr_core.fast import fast_hidden_sequence, use_kernels, with_fast_products
+from tigr_core.fast import fast_hidden_sequence, has_kernels, use_kernels, with_fast_products
 from tigr_core.mixture import MixturePosterior
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pcgrad import descend, groups_of, masks_of
@@ -73,7 +73,8 @@ class InferenceLearner:
         self._fast_hidden_sequence: Callable[..., Tensor] | None = None
         if fast:
             device = model.normaliser.mean.device
-            use_kernels(model.encoder, model.decoder, device=device)
+            if has_kernels(device):
+                use_kernels(model.encoder, model.decoder)
             self._terms = with_fast_products(self.terms, device)
             if isinstance(model.encoder, Encoder) and model.encoder.context == "stream":
                 self._fast_hidden_sequence = fast_hidden_sequence(model.encoder, device)

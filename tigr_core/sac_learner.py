@@ -28,8 +28,9 @@ from envs.tasks import TaskSet
 from tigr_core.actor_critic import TwinCritic
 from tigr_core.adam import Adam
 from tigr_core.checkpoint import restore_optimiser
+from tigr_core.compiled_sac import CompiledSAC
 from tigr_core.config import PCGradGroups, SACConfig
-from tigr_core.fast import Gradients, Loss, compiled_gradients, gradients_of, use_kernels
+from tigr_core.fast import Gradients, Loss, compiled_gradients, gradients_of, has_kernels
 from tigr_core.mixture import MixturePosterior
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pcgrad import descend, groups_of, masks_of
@@ -225,11 +226,13 @@ class SACLearner:
         self._sources: list[Tensor] = list(self.critic.parameters())
         self._targets: list[Tensor] = list(self.target_critic.parameters())
         self.steps = 0
-        if fast:
-            use_kernels(self.actor, self.critic, self.target_critic, device=device)
-        gradients = partial(compiled_gradients, device=device) if fast else gradients_of
-        self._critic_gradients = gradients(self.critic_loss, list(self.critic.parameters()))
-        self._actor_gradients = gradients(self.actor_loss, list(self.actor.parameters()))
+        if fast and has_kernels(device):
+            in_kernels = CompiledSAC(self)
+            self._critic_gradients, self._actor_gradients = in_kernels.critic_gradients, in_kernels.actor_gradients
+        else:
+            gradients = partial(compiled_gradients, device=device) if fast else gradients_of
+            self._critic_gradients = gradients(self.critic_loss, list(self.critic.parameters()))
+            self._actor_gradients = gradients(self.actor_loss, list(self.actor.parameters()))
 
     @property
     def temperature(self) -> Tensor:
@@ -274,7 +277,7 @@ class SACLearner:
         """Return the actor's loss and the log-probabilities ``[B]`` of its actions."""
         mean, log_std = self.actor(batch.obs, batch.latent)
         action, log_prob = self.actor.sample_of(mean, log_std, noise)
-        value = self.critic(batch.obs, batch.critic_latent, action, learns=False).amin(dim=0)
+        value = self.critic(batch.obs, batch.critic_latent, action).amin(dim=0)
         loss = (self.temperature * log_prob - value).mean()
         if batch.taught is not None:
             loss = loss + self.teacher_weight * (mean.tanh() - batch.taught).square().sum(dim=-1).mean()

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tigr_core.errors import UserError
 
@@ -83,31 +82,7 @@ def load() -> Any:
             expected="what the compiler made, in a folder that programs may be run from",
             fix="delete the file, or name another folder with XDG_CACHE_HOME=...",
         ) from error
-    register = getattr(torch.library, "register_fake", None) or torch.library.impl_abstract  # before PyTorch 2.4
-    register("tigr::mlp_last", lambda *parts: _empty_values(*parts)[-1])
-    register("tigr::mlp_forward", _empty_values)
-    register("tigr::mlp_backward", _empty_gradients)
     return torch.ops.tigr
-
-
-# What compiled regions have to know of the functions they call: the shapes of results.
-
-
-def _empty_values(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> list[Tensor]:
-    return [x.new_empty(*x.shape[:2], bias.shape[-1]) for bias in biases]
-
-
-def _empty_gradients(
-    outer: Tensor,
-    x: Tensor,
-    hidden: list[Tensor],
-    weights: list[Tensor],
-    biases: list[Tensor],
-    of_input: bool,
-    of_parameters: bool,
-) -> list[Tensor]:
-    parameters = [torch.empty_like(parameter) for parameter in (*weights, *biases)] if of_parameters else []
-    return [x.new_empty(x.shape), *parameters] if of_input else parameters
 
 
 def _command() -> list[str]:

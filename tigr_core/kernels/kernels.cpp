@@ -10,6 +10,7 @@
 #include "acting.hpp"
 #include "gru.hpp"
 #include "mlp.hpp"
+#include "sac.hpp"
 
 TORCH_LIBRARY(tigr, library) {
   library.def("packed", &tigr::acting::packed);
@@ -27,12 +28,23 @@ TORCH_LIBRARY(tigr, library) {
   library.def(
       "mlp_backward(Tensor outer, Tensor x, Tensor[] hidden, Tensor[] weights, Tensor[] biases, bool of_input, "
       "bool of_parameters) -> Tensor[]");
+  library.def(
+      "sac_critic_gradients(Tensor[] state, Tensor action, Tensor[] next_of_actor, Tensor[] next_of_critics, "
+      "Tensor reward, Tensor terminated, Tensor noise, Tensor log_temperature, float discount, float least_log_std, "
+      "float largest_log_std, Tensor[] actor, Tensor[] targets, Tensor[] target_norms, Tensor[] critics, "
+      "Tensor[] critic_norms) -> Tensor[]");
+  library.def(
+      "sac_actor_gradients(Tensor[] of_actor, Tensor[] of_critics, Tensor? taught, Tensor teacher_weight, "
+      "Tensor noise, Tensor log_temperature, float least_log_std, float largest_log_std, Tensor[] actor, "
+      "Tensor[] critics, Tensor[] critic_norms) -> Tensor[]");
 }
 
 TORCH_LIBRARY_IMPL(tigr, CPU, library) {
   library.impl("infer", &tigr::acting::infer);
   library.impl("act", &tigr::acting::act);
-  library.impl("mlp_last", &tigr::mlp::last);
-  library.impl("mlp_forward", &tigr::mlp::forward);
-  library.impl("mlp_backward", &tigr::mlp::backward);
+  library.impl("mlp_last", &tigr::mlp::plain_last);
+  library.impl("mlp_forward", &tigr::mlp::plain_forward);
+  library.impl("mlp_backward", &tigr::mlp::plain_backward);
+  library.impl("sac_critic_gradients", &tigr::sac::critic_gradients);
+  library.impl("sac_actor_gradients", &tigr::sac::actor_gradients);
 }

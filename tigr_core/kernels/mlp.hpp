@@ -3,6 +3,7 @@
 //
 // Sizes: B rows for each network, L layers. A weight is [E, inputs, outputs], or [outputs, inputs] as PyTorch's for one
 // network; a bias is [E, 1, outputs] or [outputs]. Values are [E, B, size]; each thread has a share of the E B rows.
+// Layers but the last may be normalised before their ReLU (Ba et al., arXiv 1607.06450), by scale and shift [E, 1, size].
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -11,6 +12,7 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <tuple>
@@ -87,9 +89,55 @@ inline void check(const Tensor& x, TensorList weights, TensorList biases) {
   }
 }
 
+// Normalisation of the values of each layer but the last, or of none.
+struct Norms {
+  TensorList scales, shifts;
+  static constexpr float EPSILON = 1e-5f;  // as PyTorch's
+
+  bool used() const { return !scales.empty(); }
+};
+
+// What its gradient needs, for each normalised layer.
+struct Normalised {
+  Tensors rows;        // [E, B, size], of mean zero and deviation one
+  Tensors deviations;  // [E, B], what they were divided by
+};
+
+// Normalises a row of `size` values in place; returns the deviation. Writes what comes of scale, shift and ReLU to `out`.
+inline float normalise(float* row, int64_t size, const float* scale, const float* shift, float* out) {
+  float sum = 0.0f, squares = 0.0f;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t c = 0; c < size; ++c) sum += row[c];
+  const float mean = sum / size;
+#pragma omp simd reduction(+ : squares)
+  for (int64_t c = 0; c < size; ++c) squares += (row[c] - mean) * (row[c] - mean);
+  const float deviation = std::sqrt(squares / size + Norms::EPSILON), by = 1.0f / deviation;
+#pragma omp simd
+  for (int64_t c = 0; c < size; ++c) {
+    row[c] = (row[c] - mean) * by;
+    const float value = row[c] * scale[c] + shift[c];
+    out[c] = value < 0.0f ? 0.0f : value;  // NaN stays NaN
+  }
+  return deviation;
+}
+
+// Turns the gradient of a row's values before their ReLU into that of the row before it was normalised, in place.
+inline void normalise_back(const float* row, float deviation, int64_t size, const float* scale, float* gradient) {
+  float sum = 0.0f, along = 0.0f;
+#pragma omp simd reduction(+ : sum, along)
+  for (int64_t c = 0; c < size; ++c) {
+    gradient[c] *= scale[c];
+    sum += gradient[c], along += gradient[c] * row[c];
+  }
+  const float mean = sum / size, share = along / size, by = 1.0f / deviation;
+#pragma omp simd
+  for (int64_t c = 0; c < size; ++c) gradient[c] = (gradient[c] - mean - share * row[c]) * by;
+}
+
 // Writes what each layer gives of x [E, B, inputs], the ReLU included, to the values that are there: those of all layers,
-// or of the last one only.
-inline void evaluate(const std::vector<Layer>& layers, const Tensor& x, TensorList biases, Tensors& values) {
+// or of the last one only; and what gradients need of norms, if that is asked for.
+inline void evaluate(const std::vector<Layer>& layers, const Tensor& x, TensorList biases, const Norms& norms,
+                     Tensors& values, Normalised* normalised) {
   const int64_t E = x.size(0), B = x.size(1), L = layers.size(), kept = L - values.size();  // the first one
   int64_t widest = 0;
   for (const Layer& layer : layers) widest = std::max(widest, layer.outputs);
@@ -102,7 +150,8 @@ inline void evaluate(const std::vector<Layer>& layers, const Tensor& x, TensorLi
       const Result result{l < kept ? scratch(ROWS_AT_ONCE * widest, 1 + l % 2)
                                    : values[l - kept].mutable_data_ptr<float>() + from * outputs,
                           outputs};
-      const float least = l + 1 < L ? 0.0f : -std::numeric_limits<float>::infinity();
+      const bool normal = norms.used() && l + 1 < L;
+      const float least = l + 1 < L && !normal ? 0.0f : -std::numeric_limits<float>::infinity();
       multiply(to - from, outputs, layers[l].inputs, input, layers[l].of(network),
                [=](int64_t i, int64_t j, int64_t count, const float* sums) {
                  float* const out = result.of(i, j);
@@ -111,27 +160,41 @@ inline void evaluate(const std::vector<Layer>& layers, const Tensor& x, TensorLi
                    out[c] = sum < least ? least : sum;  // NaN stays NaN
                  });
                });
+      for (int64_t i = 0; normal && i < to - from; ++i) {
+        const int64_t at = network * outputs;
+        float* const out = result.at + i * outputs;
+        float* const row = normalised ? normalised->rows[l].mutable_data_ptr<float>() + (from + i) * outputs : out;
+        if (row != out) std::memcpy(row, out, sizeof(float) * outputs);
+        const float deviation = normalise(row, outputs, norms.scales[l].const_data_ptr<float>() + at,
+                                          norms.shifts[l].const_data_ptr<float>() + at, out);
+        if (normalised) normalised->deviations[l].mutable_data_ptr<float>()[from + i] = deviation;
+      }
       input = {result.at, outputs, 1};
     }
   });
 }
 
 // Returns what each layer gives, for gradients.
-inline Tensors forward(const Tensor& x, TensorList weights, TensorList biases) {
+inline Tensors forward(const Tensor& x, TensorList weights, TensorList biases, const Norms& norms = {},
+                       Normalised* normalised = nullptr) {
   check(x, weights, biases);
   const std::vector<Layer> layers = layers_of(weights);
   Tensors values;
   for (const Layer& layer : layers) values.push_back(at::empty({x.size(0), x.size(1), layer.outputs}, x.options()));
-  evaluate(layers, x, biases, values);
+  for (size_t l = 0; l < norms.scales.size(); ++l) {
+    normalised->rows.push_back(at::empty_like(values[l]));
+    normalised->deviations.push_back(at::empty({x.size(0), x.size(1)}, x.options()));
+  }
+  evaluate(layers, x, biases, norms, values, normalised);
   return values;
 }
 
 // Returns what the last layer gives. The others' values stay in the cache.
-inline Tensor last(const Tensor& x, TensorList weights, TensorList biases) {
+inline Tensor last(const Tensor& x, TensorList weights, TensorList biases, const Norms& norms = {}) {
   check(x, weights, biases);
   const std::vector<Layer> layers = layers_of(weights);
   Tensors values{at::empty({x.size(0), x.size(1), layers.back().outputs}, x.options())};
-  evaluate(layers, x, biases, values);
+  evaluate(layers, x, biases, norms, values, nullptr);
   return values[0];
 }
 
@@ -205,9 +268,29 @@ inline std::tuple<Tensor, Tensor> layer_gradients(const Tensor& x, const Tensor&
   return {of_weight[0], of_bias.flatten()};
 }
 
-// Returns the gradients of x, if wanted, and of weights and biases, if wanted, from that of the last layer's values.
+// Writes the gradients of a layer's norm, from those of its values before their ReLU.
+inline void norm_gradients(const Tensor& outer, const Tensor& rows, Tensor& of_scale, Tensor& of_shift) {
+  const int64_t E = outer.size(0), B = outer.size(1), size = outer.size(2);
+  at::parallel_for(0, E, 1, [&](int64_t first, int64_t last) {
+    for (int64_t network = first; network < last; ++network) {
+      float* const scale = of_scale.mutable_data_ptr<float>() + network * size;
+      float* const shift = of_shift.mutable_data_ptr<float>() + network * size;
+      const float* const g = outer.const_data_ptr<float>() + network * B * size;
+      const float* const row = rows.const_data_ptr<float>() + network * B * size;
+      for (int64_t c = 0; c < size; ++c) scale[c] = shift[c] = 0.0f;
+      for (int64_t i = 0; i < B; ++i) {
+#pragma omp simd
+        for (int64_t c = 0; c < size; ++c) scale[c] += g[i * size + c] * row[i * size + c], shift[c] += g[i * size + c];
+      }
+    }
+  });
+}
+
+// Returns the gradients of x, if wanted, and of weights and biases, scales and shifts, if wanted, from that of the last
+// layer's values.
 inline Tensors backward(const Tensor& outer, const Tensor& x, TensorList values, TensorList weights, TensorList biases,
-                        bool of_input, bool of_parameters) {
+                        bool of_input, bool of_parameters, const Norms& norms = {},
+                        const Normalised& normalised = {}) {
   check(x, weights, biases);
   TORCH_CHECK(values.size() + 1 == weights.size(), "found values of ", values.size(), " hidden layers");
   TORCH_CHECK(outer.is_contiguous() && outer.sizes().slice(0, 2) == x.sizes().slice(0, 2) &&
@@ -217,7 +300,7 @@ inline Tensors backward(const Tensor& outer, const Tensor& x, TensorList values,
   const int64_t E = x.size(0), B = x.size(1), L = layers.size(), lowest = of_input ? 0 : 1;
   const std::vector<int64_t> rows = of_parameters ? all_rows(E * B) : rows_to_do(outer);
   Tensor of_x;
-  Tensors outers(L), of_weights, of_biases, result;
+  Tensors outers(L), before_norms(L), of_weights, of_biases, of_scales, of_shifts, result;
   if (of_input) result.push_back(of_x = at::zeros({E, B, layers[0].inputs}, x.options()));
   outers[L - 1] = outer;
   int64_t widest = layers[L - 1].outputs;
@@ -225,6 +308,11 @@ inline Tensors backward(const Tensor& outer, const Tensor& x, TensorList values,
     widest = std::max(widest, layers[l].inputs);
     if (!of_parameters) continue;
     if (l + 1 < L) outers[l] = at::empty_like(values[l]);
+    if (l + 1 < L && norms.used()) {
+      before_norms[l] = at::empty_like(values[l]);
+      of_scales.push_back(at::empty_like(norms.scales[l]));
+      of_shifts.push_back(at::empty_like(norms.shifts[l]));
+    }
     of_weights.push_back(at::empty_like(weights[l]));
     of_biases.push_back(at::empty_like(biases[l]));
   }
@@ -255,13 +343,37 @@ inline Tensors backward(const Tensor& outer, const Tensor& x, TensorList values,
                  fetch(passed + ROWS * inputs);
                  for_each_column(count, [&](int64_t c) { out[c] = passed[c] <= 0.0f ? 0.0f : sums[c]; });
                });
+      for (int64_t i = 0; norms.used() && l && i < to - from; ++i) {
+        float* const gradient = next + i * inputs;
+        const int64_t place = row[i] * inputs;
+        if (of_parameters) {
+          std::memcpy(before_norms[l - 1].mutable_data_ptr<float>() + place, gradient, sizeof(float) * inputs);
+        }
+        normalise_back(normalised.rows[l - 1].const_data_ptr<float>() + place,
+                       normalised.deviations[l - 1].const_data_ptr<float>()[row[i]], inputs,
+                       norms.scales[l - 1].const_data_ptr<float>() + network * inputs, gradient);
+      }
       given = next;
     }
   });
   if (of_parameters) weight_gradients(layers, x, values, outers, of_weights, of_biases);
-  result.insert(result.end(), of_weights.begin(), of_weights.end());
-  result.insert(result.end(), of_biases.begin(), of_biases.end());
+  for (size_t l = 0; l < of_scales.size(); ++l) {
+    norm_gradients(before_norms[l], normalised.rows[l], of_scales[l], of_shifts[l]);
+  }
+  for (const Tensors* const some : {&of_weights, &of_biases, &of_scales, &of_shifts}) {
+    result.insert(result.end(), some->begin(), some->end());
+  }
   return result;
+}
+
+// The same without norms, for Python.
+inline Tensor plain_last(const Tensor& x, TensorList weights, TensorList biases) { return last(x, weights, biases); }
+inline Tensors plain_forward(const Tensor& x, TensorList weights, TensorList biases) {
+  return forward(x, weights, biases);
+}
+inline Tensors plain_backward(const Tensor& outer, const Tensor& x, TensorList values, TensorList weights,
+                              TensorList biases, bool of_input, bool of_parameters) {
+  return backward(outer, x, values, weights, biases, of_input, of_parameters);
 }
 
 }  // namespace tigr::mlp

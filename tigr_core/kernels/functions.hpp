@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Functions of one number, plain enough for the compiler to do eight or sixteen at once, which it does not do with libm's.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace tigr {
+
+// Cephes' polynomial: relative error 1e-7.
+inline float exponential(float x) {
+  x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+  const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to the next integer
+  const float n = shifted - 12582912.0f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;  // 2^n
+  float power;
+  std::memcpy(&power, &bits, sizeof(power));
+  return p * power;
+}
+
+inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+inline float hyperbolic_tangent(float x) { return 1.0f - 2.0f / (1.0f + exponential(2.0f * x)); }
+
+}  // namespace tigr
