@@ -37,7 +37,7 @@ class _GRU(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         (steps, batch, _), hidden = x.shape, start.shape[1]
         inputs, weight = x.flatten(0, 1).to(dtype), weight_hh.to(dtype)
-        gates = torch.addmm(bias_ih.to(dtype), inputs, weight_ih.to(dtype).t()).float().view(steps, batch, 3 * hidden)
+        gates = _layer(inputs, weight_ih, bias_ih).view(steps, batch, 3 * hidden)
         states, state_new = start.new_empty(steps + 1, batch, hidden), start.new_empty(steps, batch, hidden)
         rounded = states if dtype == states.dtype else torch.empty_like(states, dtype=dtype)
         states[0], rounded[0] = start, start
@@ -58,6 +58,14 @@ class _GRU(torch.autograd.Function):
         pairs = (inputs, of_input), (rounded[:-1].flatten(0, 1), of_state)
         weights, biases = zip(*(_layer_gradients(x, of_layer) for x, of_layer in pairs), strict=True)
         return None, None, of_start, *weights, *biases
+
+
+def _layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return in float32 what a layer makes of x ``[B, inputs]``."""
+    if x.dtype != torch.float32:
+        return torch.addmm(bias.to(x.dtype), x, weight.to(x.dtype).t()).float()
+    result: Tensor = kernels.load().mlp_last(x.unsqueeze(0), [weight], [bias])
+    return result.squeeze(0)
 
 
 def _layer_gradients(x: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from envs.spec import RobotSpec
 from envs.tasks import TaskSet
 from tigr_core.config import Config
+from tigr_core.fast import keep_freed_memory
 from tigr_core.imagination import ImaginingView
 from tigr_core.inference_learner import InferenceLearner
 from tigr_core.launches import Capture, Launches, cuda_capture
@@ -60,6 +61,8 @@ class Learners:
         self.model, self.config, self.tasks, self.replay = model, config, tasks, replay
         self.rng, self.generator, self.progress, self.stop = rng, generator, progress, stop
         self.device = model.normaliser.mean.device
+        if fast and self.device.type == "cpu":
+            keep_freed_memory()
         self.control_generator = torch.Generator(self.device).manual_seed(config.seed + 1)
         if config.model.method == "pearl":
             self.sac: SACLearner = PearlLearner(model, config.sac, generator=self.control_generator)
