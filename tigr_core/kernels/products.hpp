@@ -33,6 +33,18 @@ struct Matrix {
   int64_t row, column;
 
   Matrix transposed() const { return {at, column, row}; }
+  Matrix rows_from(int64_t i, int64_t) const { return {at + i * row, row, column}; }
+};
+
+// The rows of a tile, of so many that are left. Few rows take as long as four: the last two tiles share what is left.
+inline int64_t tile_rows(int64_t left) { return left <= ROWS ? left : left < 2 * ROWS ? (left + 1) / 2 : ROWS; }
+
+// A matrix of `inner` columns, of which each tile's rows were packed column by column.
+struct PackedRows {
+  const float* at;
+  int64_t inner;
+
+  Matrix rows_from(int64_t i, int64_t count) const { return {at + i * inner, 1, count}; }
 };
 
 inline int64_t whole_panels(int64_t columns) { return (columns + COLUMNS - 1) / COLUMNS * COLUMNS; }
@@ -118,6 +130,23 @@ inline void pack_panels(Matrix b, int64_t inner, int64_t columns, float* to) {
   }
 }
 
+// Packs the rows of a matrix whose columns are without gaps, for tiles that would read each from cache lines of its own.
+inline PackedRows pack_rows(Matrix a, int64_t rows, int64_t inner, float* to) {
+  for (int64_t k = 0; k < inner; ++k) {
+    const float* const column = a.at + k * a.column;
+    for (int64_t i = 0, some; i < rows; i += some) {
+      some = tile_rows(rows - i);
+      float* const out = to + i * inner + k * some;
+      if (some == ROWS) {
+        std::memcpy(out, column + i, sizeof(float) * ROWS);
+      } else {
+        for (int64_t r = 0; r < some; ++r) out[r] = column[i + r];
+      }
+    }
+  }
+  return {to, inner};
+}
+
 // Floats from the beginning of a cache line on.
 class Memory {
  public:
@@ -173,22 +202,21 @@ void fill_tile(int64_t rows, int64_t inner, const float* a, int64_t row, int64_t
   fill_tile<R, V>(inner, a, row, column, panel, tile);
 }
 
-// Multiplies a [rows, inner] by a matrix of so many columns, of which panel(j, count) gives what was packed from column
-// j on. Calls finish(i, j, count, sums) for `count` entries of row i of the result from column j on.
-template <typename Panel, typename Finish>
-void multiply(int64_t rows, int64_t columns, int64_t inner, Matrix a, const Panel& panel, const Finish& finish) {
+// Multiplies a [rows, inner], a Matrix or PackedRows, by a matrix of so many columns, of which panel(j, count) gives what
+// was packed from column j on. Calls finish(i, j, count, sums) for `count` entries of row i of the result from column j on.
+template <typename Left = Matrix, typename Panel, typename Finish>
+void multiply(int64_t rows, int64_t columns, int64_t inner, Left a, const Panel& panel, const Finish& finish) {
   alignas(64) float tile[ROWS * COLUMNS];
   for (int64_t j = 0; j < columns; j += COLUMNS) {
     const int64_t count = std::min(COLUMNS, columns - j);
     const float* const packed = panel(j, count);
     for (int64_t i = 0, some; i < rows; i += some) {
-      const int64_t left = rows - i;
-      // Few rows take as long as four: the last two tiles share what is left.
-      some = left <= ROWS ? left : left < 2 * ROWS ? (left + 1) / 2 : ROWS;
+      some = tile_rows(rows - i);
+      const Matrix of_tile = a.rows_from(i, some);
       if (count <= LANES) {
-        fill_tile<1>(some, inner, a.at + i * a.row, a.row, a.column, packed, tile);
+        fill_tile<1>(some, inner, of_tile.at, of_tile.row, of_tile.column, packed, tile);
       } else {
-        fill_tile<2>(some, inner, a.at + i * a.row, a.row, a.column, packed, tile);
+        fill_tile<2>(some, inner, of_tile.at, of_tile.row, of_tile.column, packed, tile);
       }
       for (int64_t r = 0; r < some; ++r) finish(i + r, j, count, tile + r * COLUMNS);
     }
@@ -196,8 +224,8 @@ void multiply(int64_t rows, int64_t columns, int64_t inner, Matrix a, const Pane
 }
 
 // As above, with b [inner, columns]; a panel is packed when it is its turn, and stays in the nearest cache.
-template <typename Finish>
-void multiply(int64_t rows, int64_t columns, int64_t inner, Matrix a, Matrix b, const Finish& finish) {
+template <typename Left = Matrix, typename Finish>
+void multiply(int64_t rows, int64_t columns, int64_t inner, Left a, Matrix b, const Finish& finish) {
   float* const packed = scratch(COLUMNS * inner);
   const auto panel = [=](int64_t j, int64_t count) {
     pack({b.at + j * b.column, b.row, b.column}, inner, count, packed);
