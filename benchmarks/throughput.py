@@ -5,9 +5,9 @@ Prints a table and writes it as JSON. Ceilings are measured right before and rig
 changes its speed by the minute: a matrix product at the policy's size (256 x 300 x 300), in float32 for the exact mode
 and for the fast one in what that multiplies in (`fast.product_dtype`), and physics alone, a share of the robots in each
 thread (`ceilings.py`). With ``--device cuda`` the parts that learn are measured there.
-The baseline is `reference_cost.py`, timed on few repetitions right before and right after each epoch. An epoch is as
-many environment, inference and SAC steps as the configuration says, with the encoding of the view that SAC reads, at a
-replay buffer that fills the view.
+The baseline is `reference_cost.py`, timed on few repetitions right before and right after each epoch, in a process of
+its own. An epoch is as many environment, inference and SAC steps as the configuration says, with the encoding of the
+view that SAC reads, at a replay buffer that fills the view.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -221,7 +224,7 @@ def measure(config: Config, budget_s: float, console: Console, device: torch.dev
         found.add(f"matmul {dtype}, 256 x 300 x 300", matmul_flops(dtype, device) / 1e9, "GFLOP/s")
     found.add("physics alone", raw_env_steps(config, threads), "env steps/s", note=f"{threads} threads")
     exact = Bench(config_of_mode(config, "exact"), budget_s)
-    baseline = Baseline(exact, repeats=max(1, int(budget_s)))
+    baseline = Baseline(exact.config, repeats=max(1, int(budget_s)))
     baseline.add_rows(found)
     for mode in ("exact", "fast"):
         known = exact if mode == "exact" and device == CPU else None
@@ -237,19 +240,20 @@ def config_of_mode(config: Config, mode: str) -> Config:
 
 
 class Baseline:
-    """The reference's arithmetic, timed on few repetitions."""
+    """The reference's arithmetic, timed on few repetitions in a process of its own.
 
-    def __init__(self, bench: Bench, repeats: int) -> None:
-        self.config, self.repeats = bench.config, repeats
-        self.cost = ReferenceCost(bench.config, bench.replay, bench.obs_dim, bench.action_dim)
+    There, memory is treated as a program without our care for it would treat it (`tigr_core/memory.py`).
+    """
+
+    def __init__(self, config: Config, repeats: int) -> None:
+        self.config = config
+        self._pool = ProcessPoolExecutor(
+            1, get_context("spawn"), initializer=_prepare_baseline, initargs=(config, repeats)
+        )
 
     def rates(self) -> dict[str, float]:
         """Return steps a second of its parts."""
-        return {
-            "collection": 1.0 / self.cost.env_step_s(100 * self.repeats),
-            "inference": 1.0 / self.cost.inference_step_s(1),
-            "SAC": 1.0 / self.cost.sac_step_s(2 * self.repeats),
-        }
+        return self._pool.submit(_baseline_rates).result()
 
     def epoch_s(self) -> float:
         """Return the seconds of its epoch."""
@@ -261,6 +265,30 @@ class Baseline:
         for name, rate in rates.items():
             found.add(f"baseline: {name}", rate, "steps/s", note="the reference's arithmetic, few repetitions")
         found.add_epoch("baseline: epoch", epoch_seconds(self.config, rates), "from its parts")
+
+
+_baseline: tuple[ReferenceCost, int] | None = None  # of the baseline's process
+
+
+def _prepare_baseline(config: Config, repeats: int) -> None:
+    global _baseline
+    robot = envs.make_vector(config.env.id).spec_robot
+    replay = ReplayBuffer(config.training.replay_capacity, config.env.episode_steps)
+    rng, (train_tasks, _) = np.random.default_rng(0), evaluation.split_tasks(config)
+    model = TaskInferenceModel(config.model, robot.obs_dim, robot.action_dim)
+    with closing(LocalCollector(config.env, num_threads=torch.get_num_threads())) as collector:
+        replay.add(collector.collect(model, Request(train_tasks, list(range(len(train_tasks))), noise_seed=0)), rng)
+    _baseline = ReferenceCost(config, replay, robot.obs_dim, robot.action_dim), repeats
+
+
+def _baseline_rates() -> dict[str, float]:
+    assert _baseline is not None
+    cost, repeats = _baseline
+    return {
+        "collection": 1.0 / cost.env_step_s(100 * repeats),
+        "inference": 1.0 / cost.inference_step_s(1),
+        "SAC": 1.0 / cost.sac_step_s(2 * repeats),
+    }
 
 
 def measure_mode(found: Measurement, bench: Bench, mode: str, baseline: Baseline) -> None:

@@ -7,8 +7,6 @@ products are in bfloat16, in the last ones where they are not.
 
 from __future__ import annotations
 
-import ctypes
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -21,7 +19,6 @@ from tigr_core.compiled_gru import compiled_hidden_sequence
 from tigr_core.encoder import Encoder
 from tigr_core.mlp import MLP
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as malloc.h has them
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # of processors, as PyTorch calls them
 Function = TypeVar("Function", bound=Callable[..., Any])
 Loss = Callable[..., tuple[Tensor, Tensor]]  # a loss, and what else it tells
@@ -44,18 +41,6 @@ def product_dtype(device: torch.device) -> torch.dtype:
 def has_kernels(device: torch.device) -> bool:
     """Whether the fast mode's networks are C++ of our own: on a CPU, where products are in float32."""
     return device.type == "cpu" and product_dtype(device) == torch.float32
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for what is asked for next, where it is glibc.
-
-    A step of inference asks for tens of megabytes and frees them. Given back to the system in between, they come back
-    as thousands of page faults, 6 % of the step.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def use_kernels(*networks: nn.Module) -> None:

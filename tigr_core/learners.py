@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from envs.spec import RobotSpec
 from envs.tasks import TaskSet
 from tigr_core.config import Config
-from tigr_core.fast import keep_freed_memory
 from tigr_core.imagination import ImaginingView
 from tigr_core.inference_learner import InferenceLearner
 from tigr_core.launches import Capture, Launches, cuda_capture
+from tigr_core.memory import keep_freed_memory
 from tigr_core.metric_means import MetricMeans
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pearl import PearlLearner, PearlView
@@ -61,7 +61,7 @@ class Learners:
         self.model, self.config, self.tasks, self.replay = model, config, tasks, replay
         self.rng, self.generator, self.progress, self.stop = rng, generator, progress, stop
         self.device = model.normaliser.mean.device
-        if fast and self.device.type == "cpu":
+        if self.device.type == "cpu":
             keep_freed_memory()
         self.control_generator = torch.Generator(self.device).manual_seed(config.seed + 1)
         if config.model.method == "pearl":
