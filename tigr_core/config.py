@@ -153,7 +153,7 @@ class TrainingConfig(Section):
     checkpoint_every: Positive = 10
     average_epochs: Count = 0  # above 0: evaluated and shipped are means of weights over so long (weight_average.py)
     asynchronous: bool = False  # an epoch's episodes are collected during the one before, by older weights (ahead.py)
-    fast: bool = False  # compiled regions, bfloat16 where it pays: other last digits (fast.py); needs a C++ compiler
+    fast: bool = False  # networks in C++, bfloat16 where it pays: other last digits (fast.py); needs a C++ compiler
     task_change_steps: Positive = 100  # in the non-stationary evaluation of the report
     reference_output: bool = False  # progress.csv and TensorBoard in the reference's names, too (reference_output.py)
 
