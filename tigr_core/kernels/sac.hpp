@@ -95,7 +95,7 @@ inline Drawn drawn(const Tensor& output, const Tensor& noise, Range range) {
   Drawn result{at::empty({B, A}, noise.options()), at::empty({B}, noise.options())};
   const float *out = read(output), *n = read(noise);
   float* action = result.action.mutable_data_ptr<float>();
-  std::vector<float> density(A);
+  std::vector<float> raws(A);
   constexpr float log_2 = std::numbers::ln2_v<float>;
   const float log_root = 0.5f * std::log(2.0f * std::numbers::pi_v<float>);
   for (int64_t i = 0; i < B; ++i, out += 2 * A, n += A, action += A) {
@@ -103,11 +103,11 @@ inline Drawn drawn(const Tensor& output, const Tensor& noise, Range range) {
     for (int64_t a = 0; a < A; ++a) {
       const float log_std = log_std_of(out[A + a], range), raw = out[a] + exponential(log_std) * n[a];
       action[a] = hyperbolic_tangent(raw);
-      density[a] = raw;
+      raws[a] = raw;
     }
     float sum = 0.0f;
     for (int64_t a = 0; a < A; ++a) {
-      const float raw = density[a], x = -2.0f * raw;
+      const float raw = raws[a], x = -2.0f * raw;
       const float softplus = std::max(x, 0.0f) + std::log1p(std::exp(-std::abs(x)));
       sum += -0.5f * n[a] * n[a] - log_std_of(out[A + a], range) - log_root - 2.0f * (log_2 - raw - softplus);
     }
