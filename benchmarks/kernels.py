@@ -4,8 +4,8 @@
     python benchmarks/kernels.py
 
 All are timed in turns, so that a shared machine treats them alike. A row is what a kernel takes, what PyTorch takes for
-the same, and the kernel's rate as a share of that of a matrix product (256 x 300 x 300, as in `throughput.py`). With
-gradients, three times the operations forward are counted, as in `ceilings.py`: some per cent more than are done.
+the same, and the kernel's rate as a share of that of a matrix product (256 x 300 x 300, as in `throughput.py`).
+Operations are counted as in `ceilings.py`, with gradients three times those forward: some per cent more than are done.
 """
 
 from __future__ import annotations
@@ -89,11 +89,8 @@ def sac_parts(model: TaskInferenceModel, config: SACConfig) -> list[Part]:
 
 def gru_parts(model: TaskInferenceModel, config: InferenceConfig) -> list[Part]:
     """Return the GRU over the sequences of a step, forward and with gradients."""
-    sequences, steps, threads = (
-        config.batch_size // config.targets_per_sequence,
-        config.sequence_length,
-        torch.get_num_threads(),
-    )
+    threads, sequences = torch.get_num_threads(), config.batch_size // config.targets_per_sequence
+    steps = config.sequence_length
     x = torch.randn(sequences, steps, model.encoder.transition_dim)
     start = torch.zeros(sequences, model.encoder.hidden_dim)
     parameters = list(model.encoder.gru.parameters())

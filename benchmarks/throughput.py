@@ -224,12 +224,12 @@ def measure(config: Config, budget_s: float, console: Console, device: torch.dev
         found.add(f"matmul {dtype}, 256 x 300 x 300", matmul_flops(dtype, device) / 1e9, "GFLOP/s")
     found.add("physics alone", raw_env_steps(config, threads), "env steps/s", note=f"{threads} threads")
     exact = Bench(config_of_mode(config, "exact"), budget_s)
-    baseline = Baseline(exact.config, repeats=max(1, int(budget_s)))
-    baseline.add_rows(found)
-    for mode in ("exact", "fast"):
-        known = exact if mode == "exact" and device == CPU else None
-        bench = known or Bench(config_of_mode(config, mode), budget_s, exact.replay, device)
-        measure_mode(found, bench, mode, baseline)
+    with Baseline(exact.config, repeats=max(1, int(budget_s))) as baseline:
+        baseline.add_rows(found)
+        for mode in ("exact", "fast"):
+            known = exact if mode == "exact" and device == CPU else None
+            bench = known or Bench(config_of_mode(config, mode), budget_s, exact.replay, device)
+            measure_mode(found, bench, mode, baseline)
     measure_window(found, override_config(exact.config, ["model.context=window"]), exact)
     return found.rows
 
@@ -242,14 +242,24 @@ def config_of_mode(config: Config, mode: str) -> Config:
 class Baseline:
     """The reference's arithmetic, timed on few repetitions in a process of its own.
 
-    There, memory is treated as a program without our care for it would treat it (`tigr_core/memory.py`).
+    There, memory is treated as a program without our care for it would treat it (`tigr_core/memory.py`). Use as a
+    context manager, which ends the process.
     """
 
     def __init__(self, config: Config, repeats: int) -> None:
         self.config = config
         self._pool = ProcessPoolExecutor(
-            1, get_context("spawn"), initializer=_prepare_baseline, initargs=(config, repeats)
+            1,
+            get_context("spawn"),
+            initializer=_prepare_baseline,
+            initargs=(config, repeats, torch.get_num_threads()),
         )
+
+    def __enter__(self) -> Baseline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
 
     def rates(self) -> dict[str, float]:
         """Return steps a second of its parts."""
@@ -270,13 +280,14 @@ class Baseline:
 _baseline: tuple[ReferenceCost, int] | None = None  # of the baseline's process
 
 
-def _prepare_baseline(config: Config, repeats: int) -> None:
+def _prepare_baseline(config: Config, repeats: int, threads: int) -> None:
     global _baseline
+    torch.set_num_threads(threads)
     robot = envs.make_vector(config.env.id).spec_robot
     replay = ReplayBuffer(config.training.replay_capacity, config.env.episode_steps)
     rng, (train_tasks, _) = np.random.default_rng(0), evaluation.split_tasks(config)
     model = TaskInferenceModel(config.model, robot.obs_dim, robot.action_dim)
-    with closing(LocalCollector(config.env, num_threads=torch.get_num_threads())) as collector:
+    with closing(LocalCollector(config.env, num_threads=threads)) as collector:
         replay.add(collector.collect(model, Request(train_tasks, list(range(len(train_tasks))), noise_seed=0)), rng)
     _baseline = ReferenceCost(config, replay, robot.obs_dim, robot.action_dim), repeats
 

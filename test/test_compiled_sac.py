@@ -6,16 +6,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from helpers import generator, tiny_model
+from helpers import generator, tiny_model, two_task_episodes
 from torch import Tensor
 
 from tigr_core import kernels
 from tigr_core.compiled_sac import CompiledSAC
 from tigr_core.config import SACConfig
 from tigr_core.fast import has_kernels
-from tigr_core.sac_learner import SACLearner, TransitionBatch
+from tigr_core.imagination import ImaginingView
+from tigr_core.replay import ReplayBuffer
+from tigr_core.sac_learner import SACLearner, TransitionBatch, TransitionView
 
 pytestmark = pytest.mark.skipif(not kernels.compiler_found(), reason="there is no C++ compiler: install g++")
 
@@ -77,6 +80,26 @@ def assert_same(subject: SACLearner, data: TransitionBatch) -> None:
 @pytest.mark.parametrize("size", [1, 37, 300])
 def test_losses_and_gradients_are_the_learners(threads: None, size: int, layer_norm: bool) -> None:
     assert_same(learner(layer_norm=layer_norm), batch(size))
+
+
+def test_transitions_of_replay_data_and_imagined_ones() -> None:
+    model, replay = tiny_model(), ReplayBuffer(100, 6)
+    replay.add(two_task_episodes(4, steps=6), np.random.default_rng(0))
+    view, subject = (
+        TransitionView(model, replay, torch.arange(4)),
+        SACLearner(model, SACConfig(), generator=generator()),
+    )
+    for drawn in (view, ImaginingView(view, model, SACConfig(imagined_share=0.3))):
+        assert_same(subject, drawn.sample(20, generator()))
+
+
+@pytest.mark.parametrize("name", ["reward", "terminated", "taught"])
+def test_too_few_numbers_are_told(name: str) -> None:
+    data, noise = batch(20), torch.zeros(20, ACTIONS)
+    fast = CompiledSAC(learner())
+    find = fast.actor_gradients if name == "taught" else fast.critic_gradients
+    with pytest.raises(RuntimeError, match=r"expected (20|60) of float32"):
+        find(replace(data, **{name: torch.zeros(3)}), noise)
 
 
 def test_what_a_teacher_does_counts() -> None:

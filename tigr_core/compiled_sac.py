@@ -2,7 +2,8 @@
 """SAC's losses with their gradients in C++ (`kernels/sac.hpp`): the fast mode on a CPU without bfloat16.
 
 What `SACLearner.critic_loss` and `actor_loss` say, from the draw of actions to the gradients of weights, in one call
-each. It needs none of the twenty seconds that PyTorch takes to compile them.
+each. Transitions whose gradient is zero, as half are of the smaller of two values, are left out. Nothing is compiled at
+the first step, for which PyTorch takes twenty seconds.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ def keep_freed_memory() -> None:
     the system in between, they come back as page faults: 6 % of a step of the fast mode, a third of one with windows.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    if mallopt is None:
+        return
+    # Older releases refuse more than 32 MB. Without this, the second call would fix the threshold at 128 KB.
+    if any(mallopt(M_MMAP_THRESHOLD, size) for size in (1 << 30, 1 << 25)):
         mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multi-layer perceptrons as PyTorch evaluates them, or in the fast mode on a CPU in C++ (`kernels/mlp.hpp`).
+"""Multi-layer perceptrons as PyTorch evaluates them, or in the fast mode on a CPU without bfloat16 in C++.
 
-There, each thread takes its share of the rows through all layers, and back, with products made for matrices of this
-size; bias and ReLU are applied to a tile while it is in registers. Rows whose gradient is zero, as half are of the
-smaller of two values, are left out. Results differ from PyTorch's in the last digits.
+There (`kernels/mlp.hpp`), each thread takes its share of the rows through all layers, and back, with products made for
+matrices of this size; bias and ReLU are applied to a tile while it is in registers. Results differ from PyTorch's in
+the last digits.
 """
 
 from __future__ import annotations
@@ -67,7 +67,5 @@ class _CompiledMLP(torch.autograd.Function):
         x, *rest = ctx.saved_tensors
         layers = len(of_parameters) // 2
         weights, biases, hidden = rest[:layers], rest[layers : 2 * layers], rest[2 * layers :]
-        learns = any(of_parameters)
-        gradients = torch.ops.tigr.mlp_backward(outer.contiguous(), x, hidden, weights, biases, of_input, learns)
-        of_x, gradients = (gradients[0], gradients[1:]) if of_input else (None, gradients)
-        return of_x, *(gradients if learns else [None] * len(of_parameters))
+        gradients = torch.ops.tigr.mlp_backward(outer.contiguous(), x, hidden, weights, biases, of_input)
+        return tuple(gradients) if of_input else (None, *gradients)

@@ -26,8 +26,8 @@ TORCH_LIBRARY(tigr, library) {
   library.def("mlp_last(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor");
   library.def("mlp_forward(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor[]");
   library.def(
-      "mlp_backward(Tensor outer, Tensor x, Tensor[] hidden, Tensor[] weights, Tensor[] biases, bool of_input, "
-      "bool of_parameters) -> Tensor[]");
+      "mlp_backward(Tensor outer, Tensor x, Tensor[] hidden, Tensor[] weights, Tensor[] biases, bool of_input) -> "
+      "Tensor[]");
   library.def(
       "sac_critic_gradients(Tensor[] state, Tensor action, Tensor[] next_of_actor, Tensor[] next_of_critics, "
       "Tensor reward, Tensor terminated, Tensor noise, Tensor log_temperature, float discount, float least_log_std, "

@@ -46,6 +46,11 @@ struct Layer {
 
 inline std::vector<Layer> layers_of(TensorList weights) { return {weights.begin(), weights.end()}; }
 
+// Rows whose entries lie one after the other: gradients of weights pack them.
+inline void check_rows(const Tensor& x) {
+  TORCH_CHECK(x.size(-1) < 2 || x.stride(-1) == 1, "found values of strides ", x.strides(), ", expected rows without gaps");
+}
+
 inline Matrix rows_of(const Tensor& values, int64_t network) {
   return {values.const_data_ptr<float>() + network * values.stride(0), values.stride(1), values.stride(2)};
 }
@@ -262,6 +267,7 @@ inline void weight_gradients(const std::vector<Layer>& layers, const Tensor& x, 
 inline std::tuple<Tensor, Tensor> layer_gradients(const Tensor& x, const Tensor& outer) {
   TORCH_CHECK(x.dim() == 2 && outer.dim() == 2 && outer.is_contiguous() && x.size(0) == outer.size(0),
               "found inputs of shape ", x.sizes(), " and gradients of ", outer.sizes());
+  check_rows(x);
   const Tensor of_weight = at::empty({1, x.size(1), outer.size(1)}, x.options());
   const Tensor of_bias = at::empty({1, 1, outer.size(1)}, x.options());
   Tensors of_weights{of_weight}, of_biases{of_bias};
@@ -293,6 +299,7 @@ inline Tensors backward(const Tensor& outer, const Tensor& x, TensorList values,
                         bool of_input, bool of_parameters, const Norms& norms = {},
                         const Normalised& normalised = {}) {
   check(x, weights, biases);
+  check_rows(x);
   TORCH_CHECK(values.size() + 1 == weights.size(), "found values of ", values.size(), " hidden layers");
   TORCH_CHECK(outer.is_contiguous() && outer.sizes().slice(0, 2) == x.sizes().slice(0, 2) &&
                   outer.numel() == x.size(1) * biases.back().numel(),
@@ -367,14 +374,14 @@ inline Tensors backward(const Tensor& outer, const Tensor& x, TensorList values,
   return result;
 }
 
-// The same without norms, for Python.
+// The same without norms and with all gradients of parameters, for Python.
 inline Tensor plain_last(const Tensor& x, TensorList weights, TensorList biases) { return last(x, weights, biases); }
 inline Tensors plain_forward(const Tensor& x, TensorList weights, TensorList biases) {
   return forward(x, weights, biases);
 }
 inline Tensors plain_backward(const Tensor& outer, const Tensor& x, TensorList values, TensorList weights,
-                              TensorList biases, bool of_input, bool of_parameters) {
-  return backward(outer, x, values, weights, biases, of_input, of_parameters);
+                              TensorList biases, bool of_input) {
+  return backward(outer, x, values, weights, biases, of_input, true);
 }
 
 }  // namespace tigr::mlp

@@ -28,6 +28,13 @@ using at::Tensor;
 using at::TensorList;
 using mlp::Tensors;
 
+// Returns where so many values are.
+inline const float* read(const Tensor& values, int64_t count) {
+  TORCH_CHECK(values.is_contiguous() && values.scalar_type() == at::kFloat && values.numel() == count, "found ",
+              values.scalar_type(), " of shape ", values.sizes(), ", expected ", count, " of float32 without gaps");
+  return values.const_data_ptr<float>();
+}
+
 struct Network {
   TensorList weights, biases;
   mlp::Norms norms;
@@ -36,6 +43,7 @@ struct Network {
       : weights(parts.slice(0, parts.size() / 2)), biases(parts.slice(parts.size() / 2)),
         norms{of_norms.slice(0, of_norms.size() / 2), of_norms.slice(of_norms.size() / 2)} {
     TORCH_CHECK(of_norms.empty() || of_norms.size() + 2 == parts.size(), "found ", of_norms.size(), " parts of norms");
+    for (size_t k = 0; k < of_norms.size(); ++k) read(of_norms[k], biases[k % norms.scales.size()].numel());
   }
 
   Tensor last(const Tensor& x) const { return mlp::last(x, weights, biases, norms); }
@@ -65,11 +73,6 @@ struct Range {
   float least, largest;
 };
 
-inline const float* read(const Tensor& values) {
-  TORCH_CHECK(values.is_contiguous() && values.scalar_type() == at::kFloat, "expected float32 without gaps");
-  return values.const_data_ptr<float>();
-}
-
 // Returns what `networks` networks side by side read: [networks, B, ...].
 inline Tensor inputs_of(TensorList parts, int64_t networks) {
   const Tensor joined = at::cat(parts, 1);
@@ -93,7 +96,7 @@ inline float log_std_of(float output, Range range) { return std::min(std::max(ou
 inline Drawn drawn(const Tensor& output, const Tensor& noise, Range range) {
   const int64_t B = noise.size(0), A = noise.size(1);
   Drawn result{at::empty({B, A}, noise.options()), at::empty({B}, noise.options())};
-  const float *out = read(output), *n = read(noise);
+  const float *out = read(output, 2 * B * A), *n = read(noise, B * A);
   float* action = result.action.mutable_data_ptr<float>();
   std::vector<float> raws(A);
   constexpr float log_2 = std::numbers::ln2_v<float>;
@@ -141,8 +144,9 @@ inline Tensors critic_gradients(TensorList state, const Tensor& action, TensorLi
   const Evaluated now(critics, inputs_of(state, action));
   const Tensor outer = at::empty_like(now.last());
   const float temperature = std::exp(log_temperature.item<float>()), share = discount;
-  const float *const r = read(reward), *const ended = read(terminated), *const log_prob = read(next.log_prob);
-  const float *const after = read(next_value), *const value = read(now.last());
+  const float *const r = read(reward, B), *const ended = read(terminated, B);
+  const float *const log_prob = read(next.log_prob, B);
+  const float *const after = read(next_value, 2 * B), *const value = read(now.last(), 2 * B);
   float* const of_value = outer.mutable_data_ptr<float>();
   double loss = 0.0;
   for (int64_t i = 0; i < B; ++i) {
@@ -171,7 +175,7 @@ inline Tensors actor_gradients(TensorList of_actor, TensorList of_critics, const
 
   const Tensor of_value = at::empty_like(seen.last());
   const float temperature = std::exp(log_temperature.item<float>()), one = 1.0f / B;
-  const float *const value = read(seen.last()), *const log_prob = read(now.log_prob);
+  const float *const value = read(seen.last(), 2 * B), *const log_prob = read(now.log_prob, B);
   float* const of_values = of_value.mutable_data_ptr<float>();
   double loss = 0.0;
   for (int64_t i = 0; i < B; ++i) {
@@ -184,8 +188,9 @@ inline Tensors actor_gradients(TensorList of_actor, TensorList of_critics, const
 
   const Tensor of_said = at::empty_like(said.last());
   const int64_t wide = of_seen.size(2);
-  const float *first = read(of_seen) + wide - A, *second = first + B * wide, *action = read(now.action);
-  const float *out = read(said.last()), *n = read(noise), *shown = taught ? read(*taught) : nullptr;
+  const float *first = read(of_seen, 2 * B * wide) + wide - A, *second = first + B * wide;
+  const float *action = read(now.action, B * A), *out = read(said.last(), 2 * B * A), *n = read(noise, B * A);
+  const float* const shown = taught ? read(*taught, B * A) : nullptr;
   const float weight = shown ? teacher_weight.item<float>() : 0.0f;
   float* to = of_said.mutable_data_ptr<float>();
   for (int64_t i = 0; i < B; ++i, first += wide, second += wide, action += A, out += 2 * A, n += A, to += 2 * A) {
