@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 from collections.abc import Callable
@@ -23,7 +24,8 @@ from tigr_core.config import InferenceConfig, load_config
 from tigr_core.encoder import Encoder
 from tigr_core.errors import UserError
 from tigr_core.fast import fast_hidden_sequence, product_dtype
-from tigr_core.inference_learner import InferenceLearner
+from tigr_core.inference_learner import InferenceLearner, Targets
+from tigr_core.model import TaskInferenceModel
 from tigr_core.progress import make_progress
 from tigr_core.trainer import Trainer
 
@@ -83,17 +85,40 @@ def test_a_compiler_that_fails_is_named_and_training_is_exact(tmp_path: Path, mo
     assert not fast and re.search(f"compiling networks.*once(.*\n)+.*exact mode: .*{message}", said)
 
 
-def test_the_estimates_along_episodes_are_nearly_the_exact_ones() -> None:
-    model, tasks = tiny_model(), envs.task_set("tigr/PointRobot-v0", None)
-    learner = InferenceLearner(
-        model, InferenceConfig(), tasks, rng=np.random.default_rng(0), generator=generator(), fast=True
+def learner_of(model: TaskInferenceModel, *, fast: bool) -> InferenceLearner:
+    tasks = envs.task_set("tigr/PointRobot-v0", None)
+    return InferenceLearner(
+        model, InferenceConfig(), tasks, rng=np.random.default_rng(0), generator=generator(), fast=fast
     )
+
+
+def test_the_estimates_along_episodes_are_nearly_the_exact_ones() -> None:
+    model = tiny_model()
+    learner = learner_of(model, fast=True)
     x = torch.randn(4, 9, 7)
     with torch.no_grad():
         exact, fast = model.encoder.encode_episodes(x), learner.encode_episodes(x)
     assert not torch.equal(fast.latent, exact.latent)
     assert (fast.latent - exact.latent).norm() < 0.02 * exact.latent.norm()
     assert (fast.weights - exact.weights).abs().max() < 0.01
+
+
+def test_the_terms_of_the_loss_and_their_gradients_are_nearly_the_exact_ones() -> None:
+    model, source = tiny_model(), generator(1)
+    hidden, x = torch.randn(30, 7, generator=source), torch.randn(30, 2, 7, generator=source)
+    targets = Targets(hidden, x, torch.full((30, 2), 0.5), torch.zeros(30, dtype=torch.int64), torch.zeros(30, 2))
+    noise = torch.randn(30, model.config.num_components, model.config.latent_dim, generator=source)
+    found = []
+    for fast in (False, True):
+        learner = learner_of(copy.deepcopy(model), fast=fast)
+        loss, terms = learner._loss_of(targets, noise)
+        loss.backward()
+        parameters = [*learner.model.encoder.head.parameters(), *learner.model.decoder.parameters()]
+        found.append(([value.item() for value in terms.values()], [parameter.grad for parameter in parameters]))
+    (exact_terms, exact_gradients), (fast_terms, fast_gradients) = found
+    np.testing.assert_allclose(fast_terms, exact_terms, rtol=0.02)
+    for a, b in zip(fast_gradients, exact_gradients, strict=True):
+        assert not torch.equal(a, b) and (a - b).norm() < 0.02 * b.norm()
 
 
 def test_a_state_that_changes_slowly_is_not_lost_in_rounding() -> None:

@@ -43,7 +43,12 @@ class Encoder(nn.Module):
 
     def posterior(self, hidden: Tensor) -> MixturePosterior:
         """Read the mixture off a GRU state, ``[..., H]``."""
-        return MixturePosterior.from_head(self.head(torch.relu(hidden)), self.num_components, self.latent_dim)
+        return MixturePosterior.from_head(self.head_output(hidden), self.num_components, self.latent_dim)
+
+    def head_output(self, hidden: Tensor) -> Tensor:
+        """Return what `MixturePosterior.from_head` reads, of a GRU state ``[..., H]``."""
+        output: Tensor = self.head(torch.relu(hidden))
+        return output
 
     def hidden_sequence(self, x: Tensor, start: Tensor | None = None) -> Tensor:
         """Run the GRU over x ``[B, T, X]`` from zero or `start` ``[B, H]``; return all states, ``[B, T + 1, H]``."""

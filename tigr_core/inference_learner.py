@@ -22,11 +22,12 @@ from torch.nn import functional as F
 from envs.tasks import TaskSet
 from tigr_core.checkpoint import restore_optimiser
 from tigr_core.chunked import sum_chunks
+from tigr_core.compiled_mixture import compiled_draw
 from tigr_core.config import InferenceConfig
 from tigr_core.early_stopping import EarlyStopping
 from tigr_core.encoder import Encoder
 from tigr_core.fast import fast_hidden_sequence, has_kernels, use_kernels, with_fast_products
-from tigr_core.mixture import MixturePosterior
+from tigr_core.mixture import Draw, MixturePosterior
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pcgrad import descend, groups_of, masks_of
 from tigr_core.random_shift import RandomShift
@@ -68,13 +69,15 @@ class InferenceLearner:
         self.state_weight = self.reward_weight = INITIAL_RECONSTRUCTION_WEIGHT
         self.steps = 0
         self.early_stopping = EarlyStopping(config.early_stopping_steps)
-        self._terms = self.terms
+        self._terms, self._draw_latent = self.terms, self._draw_of_posterior
         self.encode_episodes: Callable[[Tensor], MixturePosterior] = model.encoder.encode_episodes
         self._fast_hidden_sequence: Callable[..., Tensor] | None = None
         if fast:
             device = model.normaliser.mean.device
             if has_kernels(device):
                 use_kernels(model.encoder, model.decoder)
+                if isinstance(model.encoder, Encoder):
+                    self._draw_latent = self._draw_of_output
             self._terms = with_fast_products(self.terms, device)
             if isinstance(model.encoder, Encoder) and model.encoder.context == "stream":
                 self._fast_hidden_sequence = fast_hidden_sequence(model.encoder, device)
@@ -176,25 +179,29 @@ class InferenceLearner:
 
     def terms(self, targets: Targets, noise: Tensor) -> dict[str, Tensor]:
         """Return the terms of the loss, unweighted; `noise` ``[B, K, L]`` picks each z_k."""
-        posterior = self.model.encoder.posterior(targets.hidden)
-        latent = posterior.sample(noise)
+        logits, latent, kl, separation = self._draw_latent(targets.hidden, noise)
         state, reward = self._reconstruction(latent, targets)
-        kl = posterior.kl_to_prior().mean()
-        supervision = anchor = kl.new_zeros(())
+        supervision = anchor = latent.new_zeros(())
         if self.config.supervision_weight > 0.0:
-            supervision = F.cross_entropy(posterior.logits, targets.base_task)
+            supervision = F.cross_entropy(logits, targets.base_task)
         if self.task_code is not None:
             code = self.task_code(targets.base_task, targets.parameter)
             anchor = (latent - code).square().sum(dim=-1).mean()
         return {
             "state": state,
             "reward": reward,
-            "kl": kl,
-            "separation": posterior.separation().mean(),
+            "kl": kl.mean(),
+            "separation": separation.mean(),
             "sparsity": latent.abs().sum(dim=-1).mean(),
             "supervision": supervision,
             "anchor": anchor,
         }
+
+    def _draw_of_posterior(self, hidden: Tensor, noise: Tensor) -> Draw:
+        return Draw.of(self.model.encoder.posterior(hidden), noise)
+
+    def _draw_of_output(self, hidden: Tensor, noise: Tensor) -> Draw:
+        return compiled_draw(self.model.encoder.head_output(hidden), noise)
 
     def _draw_windows(self, replay: ReplayBuffer, validation: bool) -> Targets:
         config, model = self.config, self.model

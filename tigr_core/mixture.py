@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +26,8 @@ class MixturePosterior:
         """Split the head's output ``[..., K * (2 L + 1)]`` into mean, softplus std and logit of each component."""
         parts = output.float().view(*output.shape[:-1], num_components, 2 * latent_dim + 1)
         mean, pre_std = parts.narrow(-1, 0, latent_dim), parts.narrow(-1, latent_dim, latent_dim)
-        return cls(logits=parts.select(-1, 2 * latent_dim), mean=mean, std=F.softplus(pre_std))
+        std = F.softplus(pre_std.contiguous())  # with gaps, PyTorch takes one number at a time
+        return cls(logits=parts.select(-1, 2 * latent_dim), mean=mean, std=std)
 
     def __getitem__(self, index: object) -> MixturePosterior:
         """Index the leading batch dimensions."""
@@ -72,3 +74,17 @@ class MixturePosterior:
             distance2 = (self.mean.transpose(-1, -2) @ (first - second)).square().sum(dim=-2)
             spread = self.std.sum(dim=-1) @ (first + second)
         return (spread / (distance2 + SEPARATION_EPSILON)).sum(dim=-1)
+
+
+class Draw(NamedTuple):
+    """A draw of z from each of B mixtures, and what the loss of inference reads of them besides."""
+
+    logits: Tensor  # [B, K]
+    latent: Tensor  # [B, L]
+    kl: Tensor  # [B], to the prior
+    separation: Tensor  # [B]
+
+    @classmethod
+    def of(cls, posterior: MixturePosterior, noise: Tensor) -> Draw:
+        """Draw with standard normal noise ``[B, K, L]``."""
+        return cls(posterior.logits, posterior.sample(noise), posterior.kl_to_prior(), posterior.separation())

@@ -17,23 +17,16 @@
 #include <numbers>
 #include <optional>
 #include <utility>
-#include <vector>
 
 #include "functions.hpp"
 #include "mlp.hpp"
+#include "values.hpp"
 
 namespace tigr::sac {
 
 using at::Tensor;
 using at::TensorList;
 using mlp::Tensors;
-
-// Returns where so many values are.
-inline const float* read(const Tensor& values, int64_t count) {
-  TORCH_CHECK(values.is_contiguous() && values.scalar_type() == at::kFloat && values.numel() == count, "found ",
-              values.scalar_type(), " of shape ", values.sizes(), ", expected ", count, " of float32 without gaps");
-  return values.const_data_ptr<float>();
-}
 
 struct Network {
   TensorList weights, biases;
@@ -98,21 +91,16 @@ inline Drawn drawn(const Tensor& output, const Tensor& noise, Range range) {
   Drawn result{at::empty({B, A}, noise.options()), at::empty({B}, noise.options())};
   const float *out = read(output, 2 * B * A), *n = read(noise, B * A);
   float* action = result.action.mutable_data_ptr<float>();
-  std::vector<float> raws(A);
   constexpr float log_2 = std::numbers::ln2_v<float>;
   const float log_root = 0.5f * std::log(2.0f * std::numbers::pi_v<float>);
   for (int64_t i = 0; i < B; ++i, out += 2 * A, n += A, action += A) {
-#pragma omp simd
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
     for (int64_t a = 0; a < A; ++a) {
       const float log_std = log_std_of(out[A + a], range), raw = out[a] + exponential(log_std) * n[a];
+      const float gaussian = -0.5f * n[a] * n[a] - log_std - log_root;
       action[a] = hyperbolic_tangent(raw);
-      raws[a] = raw;
-    }
-    float sum = 0.0f;
-    for (int64_t a = 0; a < A; ++a) {
-      const float raw = raws[a], x = -2.0f * raw;
-      const float softplus = std::max(x, 0.0f) + std::log1p(std::exp(-std::abs(x)));
-      sum += -0.5f * n[a] * n[a] - log_std_of(out[A + a], range) - log_root - 2.0f * (log_2 - raw - softplus);
+      sum += gaussian - 2.0f * (log_2 - raw - softplus(-2.0f * raw));
     }
     result.log_prob.mutable_data_ptr<float>()[i] = sum;
   }
