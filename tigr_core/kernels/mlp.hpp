@@ -225,7 +225,7 @@ inline void weight_gradient(const Layer& layer, Matrix input, const float* outer
   do {  // once even without rows, to write zeros
     const int64_t inner = std::min(INNER_AT_ONCE, rows - row);
     const Matrix transposed = Matrix{left.at + row * left.row, left.row, left.column}.transposed();
-    const PackedRows a = pack_rows(transposed, height, inner, scratch(height * inner, 1));
+    const PackedRows a = pack_rows(transposed, height, inner, scratch(PackedRows::size(height, inner), 1));
     const Matrix b{right.at + row * right.row + from * right.column, right.row, right.column};
     const Result result{of_weight + from, width};
     multiply(height, to - from, inner, a, b, [=](int64_t i, int64_t j, int64_t count, const float* sums) {

@@ -15,15 +15,15 @@
 namespace tigr {
 
 #if defined(__AVX512F__)
-constexpr int64_t LANES = 16, ROWS = 12;
+constexpr int64_t LANES = 16, ROWS = 12, VECTORS = 2;
 #elif defined(__AVX__)
-constexpr int64_t LANES = 8, ROWS = 6;
+constexpr int64_t LANES = 8, ROWS = 4, VECTORS = 3;  // of 16 registers, 12 for sums
 #elif defined(__aarch64__)
-constexpr int64_t LANES = 4, ROWS = 12;
+constexpr int64_t LANES = 4, ROWS = 12, VECTORS = 2;
 #else
-constexpr int64_t LANES = 4, ROWS = 4;
+constexpr int64_t LANES = 4, ROWS = 4, VECTORS = 2;
 #endif
-constexpr int64_t COLUMNS = 2 * LANES;
+constexpr int64_t COLUMNS = VECTORS * LANES;
 constexpr int64_t AHEAD = 12;  // rows of a panel that are asked for before they are packed
 typedef float Vector __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
 
@@ -39,12 +39,15 @@ struct Matrix {
 // The rows of a tile, of so many that are left. Few rows take as long as four: the last two tiles share what is left.
 inline int64_t tile_rows(int64_t left) { return left <= ROWS ? left : left < 2 * ROWS ? (left + 1) / 2 : ROWS; }
 
-// A matrix of `inner` columns, of which each tile's rows were packed column by column.
+// A matrix of which each tile's rows were packed column by column, each row with some floats to spare: tiles of whole
+// kilobytes would all fall on the same places of the nearest cache.
 struct PackedRows {
   const float* at;
-  int64_t inner;
+  int64_t row;
+  static constexpr int64_t SPARE = 4;
 
-  Matrix rows_from(int64_t i, int64_t count) const { return {at + i * inner, 1, count}; }
+  static int64_t size(int64_t rows, int64_t inner) { return rows * (inner + SPARE); }
+  Matrix rows_from(int64_t i, int64_t count) const { return {at + i * row, 1, count}; }
 };
 
 inline int64_t whole_panels(int64_t columns) { return (columns + COLUMNS - 1) / COLUMNS * COLUMNS; }
@@ -132,11 +135,12 @@ inline void pack_panels(Matrix b, int64_t inner, int64_t columns, float* to) {
 
 // Packs the rows of a matrix whose columns are without gaps, for tiles that would read each from cache lines of its own.
 inline PackedRows pack_rows(Matrix a, int64_t rows, int64_t inner, float* to) {
+  const int64_t row = inner + PackedRows::SPARE;
   for (int64_t k = 0; k < inner; ++k) {
     const float* const column = a.at + k * a.column;
     for (int64_t i = 0, some; i < rows; i += some) {
       some = tile_rows(rows - i);
-      float* const out = to + i * inner + k * some;
+      float* const out = to + i * row + k * some;
       if (some == ROWS) {
         std::memcpy(out, column + i, sizeof(float) * ROWS);
       } else {
@@ -144,7 +148,7 @@ inline PackedRows pack_rows(Matrix a, int64_t rows, int64_t inner, float* to) {
       }
     }
   }
-  return {to, inner};
+  return {to, row};
 }
 
 // Floats from the beginning of a cache line on.
@@ -170,37 +174,46 @@ inline float* scratch(int64_t size, int slot = 0) {
 template <int64_t R, int64_t V>
 [[gnu::noinline]] void fill_tile(int64_t inner, const float* a, int64_t row, int64_t column, const float* panel,
                                  float* tile) {
-  Vector left[R], right[R];
+  Vector sums[R][V];
 #pragma GCC unroll 16
-  for (int64_t r = 0; r < R; ++r) left[r] = right[r] = Vector{};
+  for (int64_t r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < V; ++v) sums[r][v] = Vector{};
+  }
 #pragma GCC unroll 4  // beside a neighbour on the same core, every instruction counts
   for (int64_t k = 0; k < inner; ++k) {
-    Vector b_left = *reinterpret_cast<const Vector*>(panel + k * COLUMNS);
-    Vector b_right = *reinterpret_cast<const Vector*>(panel + k * COLUMNS + LANES);
+    Vector b[V];
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < V; ++v) {
+      b[v] = *reinterpret_cast<const Vector*>(panel + k * COLUMNS + v * LANES);
 #if defined(__x86_64__)
-    asm("" : "+v"(b_left), "+v"(b_right));  // GCC would load one of them for each row, which takes longer
+      asm("" : "+v"(b[v]));  // GCC would load it for each row, which takes longer
 #endif
+    }
 #pragma GCC unroll 16
     for (int64_t r = 0; r < R; ++r) {
       const float x = a[r * row + k * column];
-      left[r] += x * b_left;
-      if constexpr (V > 1) right[r] += x * b_right;
+#pragma GCC unroll 4
+      for (int64_t v = 0; v < V; ++v) sums[r][v] += x * b[v];
     }
   }
 #pragma GCC unroll 16
   for (int64_t r = 0; r < R; ++r) {
-    *reinterpret_cast<Vector*>(tile + r * COLUMNS) = left[r];
-    if constexpr (V > 1) *reinterpret_cast<Vector*>(tile + r * COLUMNS + LANES) = right[r];
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < V; ++v) *reinterpret_cast<Vector*>(tile + r * COLUMNS + v * LANES) = sums[r][v];
   }
 }
 
-template <int64_t V, int64_t R = ROWS>
-void fill_tile(int64_t rows, int64_t inner, const float* a, int64_t row, int64_t column, const float* panel,
-               float* tile) {
+// The same for any number of rows up to R and of columns up to those of V vectors.
+template <int64_t R = ROWS, int64_t V = VECTORS>
+void fill_tile(int64_t rows, int64_t columns, int64_t inner, Matrix a, const float* panel, float* tile) {
   if constexpr (R > 1) {
-    if (rows < R) return fill_tile<V, R - 1>(rows, inner, a, row, column, panel, tile);
+    if (rows < R) return fill_tile<R - 1, V>(rows, columns, inner, a, panel, tile);
   }
-  fill_tile<R, V>(inner, a, row, column, panel, tile);
+  if constexpr (V > 1) {
+    if (columns <= (V - 1) * LANES) return fill_tile<R, V - 1>(rows, columns, inner, a, panel, tile);
+  }
+  fill_tile<R, V>(inner, a.at, a.row, a.column, panel, tile);
 }
 
 // Multiplies a [rows, inner], a Matrix or PackedRows, by a matrix of so many columns, of which panel(j, count) gives what
@@ -213,12 +226,7 @@ void multiply(int64_t rows, int64_t columns, int64_t inner, Left a, const Panel&
     const float* const packed = panel(j, count);
     for (int64_t i = 0, some; i < rows; i += some) {
       some = tile_rows(rows - i);
-      const Matrix of_tile = a.rows_from(i, some);
-      if (count <= LANES) {
-        fill_tile<1>(some, inner, of_tile.at, of_tile.row, of_tile.column, packed, tile);
-      } else {
-        fill_tile<2>(some, inner, of_tile.at, of_tile.row, of_tile.column, packed, tile);
-      }
+      fill_tile(some, count, inner, a.rows_from(i, some), packed, tile);
       for (int64_t r = 0; r < some; ++r) finish(i + r, j, count, tile + r * COLUMNS);
     }
   }
