@@ -5,9 +5,9 @@ Prints a table and writes it as JSON. Ceilings are measured right before and rig
 changes its speed by the minute: a matrix product at the policy's size (256 x 300 x 300), in float32 for the exact mode
 and for the fast one in what that multiplies in (`fast.product_dtype`), and physics alone, a share of the robots in each
 thread (`ceilings.py`). With ``--device cuda`` the parts that learn are measured there.
-The baseline is `reference_cost.py`, timed on few repetitions right before and right after each epoch, in a process of
-its own. An epoch is as many environment, inference and SAC steps as the configuration says, with the encoding of the
-view that SAC reads, at a replay buffer that fills the view.
+The baseline is `reference_cost.py`, timed on few repetitions before, between and after epochs, in a process of its own;
+means are compared. An epoch is as many environment, inference and SAC steps as the configuration says, with the
+encoding of the view that SAC reads, at a replay buffer that fills the view.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from tigr_core.stop import never
 
 MANY = 1_000_000  # SAC steps that are wanted, so that a launch takes as many as it can
 REAL_EPOCH_S = 90.0  # longer ones are added up from their parts
+EPOCHS_S = 150.0  # in which epochs of one mode are run
 
 
 @dataclass(frozen=True)
@@ -206,15 +207,18 @@ class Measurement:
         before, achieved, after = ceiling(), achieve(), ceiling()
         return self.add(name, achieved, unit, (before + after) / 2.0, note)
 
-    def add_epoch(self, name: str, parts: dict[str, float], how: str, baseline_s: list[float] | None = None) -> None:
-        """Add a row of an epoch from the seconds of its parts."""
-        total = sum(parts.values())
-        split = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in parts.items())
+    def add_epoch(
+        self, name: str, epochs: list[dict[str, float]], how: str, baseline_s: list[float] | None = None
+    ) -> None:
+        """Add a row of the mean of epochs from the seconds of their parts."""
+        totals = [sum(parts.values()) for parts in epochs]
+        split = ", ".join(f"{part} {np.mean([parts[part] for parts in epochs]):.1f} s" for part in epochs[0])
         gain = ""
         if baseline_s is not None:
-            told = " and ".join(f"{seconds:,.0f}" for seconds in baseline_s)
-            gain = f"{np.mean(baseline_s) / total:.0f} times faster than the baseline ({told} s before and after); "
-        self.add(name, total, "s", note=f"{gain}{how}: {split}")
+            told, each = (", ".join(f"{seconds:,.0f}" for seconds in times) for times in (baseline_s, totals))
+            times_faster = np.mean(baseline_s) / np.mean(totals)
+            gain = f"{times_faster:.0f} times faster than the baseline ({told} s around epochs of {each} s); "
+        self.add(name, float(np.mean(totals)), "s", note=f"{gain}{how}: {split}")
 
 
 def measure(config: Config, budget_s: float, console: Console, device: torch.device) -> list[Row]:
@@ -274,7 +278,7 @@ class Baseline:
         rates = self.rates()
         for name, rate in rates.items():
             found.add(f"baseline: {name}", rate, "steps/s", note="the reference's arithmetic, few repetitions")
-        found.add_epoch("baseline: epoch", epoch_seconds(self.config, rates), "from its parts")
+        found.add_epoch("baseline: epoch", [epoch_seconds(self.config, rates)], "from its parts")
 
 
 _baseline: tuple[ReferenceCost, int] | None = None  # of the baseline's process
@@ -322,10 +326,18 @@ def measure_mode(found: Measurement, bench: Bench, mode: str, baseline: Baseline
             rates["SAC"] = rate
     if mode == "exact":
         add_tick(found, "control tick, stream", bench)
-    before, parts, how = baseline.epoch_s(), epoch_seconds(config, rates), "from its parts"
-    if sum(parts.values()) < REAL_EPOCH_S:
-        parts, how = bench.epoch(), "run"
-    found.add_epoch(f"{mode}: epoch", parts, how, [before, baseline.epoch_s()])
+    add_epochs(found, f"{mode}: epoch", bench, epoch_seconds(config, rates), baseline)
+
+
+def add_epochs(found: Measurement, name: str, bench: Bench, expected: dict[str, float], baseline: Baseline) -> None:
+    """Add the row of epochs, run as often as there is time for, with the baseline before and after each."""
+    baseline_s, epochs, spent = [baseline.epoch_s()], [], 0.0
+    real = sum(expected.values()) < REAL_EPOCH_S
+    while not epochs or (real and spent + spent / len(epochs) < EPOCHS_S):
+        epochs.append(bench.epoch() if real else expected)
+        spent += sum(epochs[-1].values())
+        baseline_s.append(baseline.epoch_s())
+    found.add_epoch(name, epochs, "run" if real else "from its parts", baseline_s)
 
 
 def measure_window(found: Measurement, config: Config, exact: Bench) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 
 class Adam(torch.optim.Adam):
@@ -34,23 +33,11 @@ class Adam(torch.optim.Adam):
             for gradient, parameter in zip(gradients, parameters, strict=True)
         ]
         beta1, beta2 = group["betas"]
-        adam(
-            parameters,
-            lying,
-            means,
-            squares,
-            [],
-            steps,
-            fused=True,
-            capturable=group["capturable"],
-            amsgrad=False,
-            beta1=beta1,
-            beta2=beta2,
-            lr=group["lr"],
-            weight_decay=0.0,
-            eps=group["eps"],
-            maximize=False,
-        )
+        torch._foreach_add_(steps, 1)
+        torch._fused_adam_(
+            parameters, lying, means, squares, [], steps, amsgrad=False, lr=group["lr"], beta1=beta1, beta2=beta2,
+            weight_decay=0.0, eps=group["eps"], maximize=False,
+        )  # fmt: skip
 
     def _begun(self, group: dict[str, Any]) -> tuple[list[Tensor], ...]:
         """Return parameters, running means of gradients and of their squares, and numbers of steps."""

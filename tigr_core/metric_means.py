@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -18,8 +19,10 @@ class MetricMeans:
     def add(self, prefix: str, metrics: dict[str, Tensor], steps: int = 1) -> None:
         """Count the metrics of a step, or the means of several."""
         for name, value in metrics.items():
-            key, total = f"{prefix}/{name}", value.double() * steps
-            self._sums[key] = self._sums[key] + total if key in self._sums else total
+            key = f"{prefix}/{name}"
+            if key not in self._sums:
+                self._sums[key] = torch.zeros((), dtype=torch.float64, device=value.device)
+            self._sums[key].add_(value, alpha=steps)
             self._counts[key] = self._counts.get(key, 0) + steps
 
     def pop(self) -> dict[str, float]:
@@ -30,7 +33,7 @@ class MetricMeans:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums for a checkpoint."""
-        return {"sums": self._sums, "counts": self._counts}
+        return {"sums": {key: total.clone() for key, total in self._sums.items()}, "counts": dict(self._counts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the sums."""
