@@ -50,14 +50,15 @@ class _GRU(torch.autograd.Function):
         inputs, gates, weight, states, rounded, state_new = ctx.tensors
         del ctx.tensors
         dtype = weight.dtype
-        of_input = gates if dtype == gates.dtype else torch.empty_like(gates, dtype=dtype)  # memory costs as long
-        of_state = torch.empty_like(of_input)
+        in_place = dtype == gates.dtype  # memory costs as long as sums
+        of_input = gates if in_place else torch.empty_like(gates, dtype=dtype)
+        of_state_new = state_new if in_place else torch.empty_like(state_new, dtype=dtype)
         of_start = torch.empty_like(states[0])
-        kernels.load().gru_backward(outer.contiguous(), gates, weight, states, state_new, of_input, of_state, of_start)
-        of_input, of_state = of_input.flatten(0, 1), of_state.flatten(0, 1)
-        pairs = (inputs, of_input), (rounded[:-1].flatten(0, 1), of_state)
-        weights, biases = zip(*(_layer_gradients(x, of_layer) for x, of_layer in pairs), strict=True)
-        return None, None, of_start, *weights, *biases
+        kernels.load().gru_backward(
+            outer.contiguous(), gates, weight, states, state_new, of_input, of_state_new, of_start
+        )
+        rows = (inputs, rounded[:-1].flatten(0, 1), of_input.flatten(0, 1), of_state_new.flatten(0, 1))
+        return None, None, of_start, *_weight_gradients(*rows)
 
 
 def _layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -68,9 +69,15 @@ def _layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return result.squeeze(0)
 
 
-def _layer_gradients(x: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of weight ``[outputs, inputs]`` and bias of a layer that reads x ``[B, inputs]``."""
-    if x.dtype != torch.float32:
-        return (outer.t() @ x).float(), outer.sum(0, dtype=torch.float32)
-    of_weight, of_bias = kernels.load().layer_gradients(x, outer)
-    return of_weight.t(), of_bias
+def _weight_gradients(inputs: Tensor, states: Tensor, of_input: Tensor, of_state_new: Tensor) -> tuple[Tensor, ...]:
+    """Return the gradients of the GRU's parameters, for N inputs ``[N, X]`` and states ``[N, H]``.
+
+    They come from those of W x + b, ``[N, 3 H]``, of which U h + c shares all but the last third: for that, ``[N, H]``.
+    """
+    if inputs.dtype == torch.float32:
+        *weights, of_b, of_c = kernels.load().gru_weight_gradients(inputs, states, of_input, of_state_new)
+        return *(of_weight.t() for of_weight in weights), of_b, of_c
+    of_state = torch.cat([of_input[:, : 2 * states.shape[1]], of_state_new], dim=1)
+    pairs = (inputs, of_input), (states, of_state)
+    biases = (outer.sum(0, dtype=torch.float32) for _, outer in pairs)
+    return *((outer.t() @ x).float() for x, outer in pairs), *biases

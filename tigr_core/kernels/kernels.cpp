@@ -23,9 +23,9 @@ TORCH_LIBRARY(tigr, library) {
       "float least_log_std, float largest_log_std) -> Tensor");
   library.def("gru_forward", &tigr::gru::forward);
   library.def("gru_backward", &tigr::gru::backward);
+  library.def("gru_weight_gradients", &tigr::gru::weight_gradients);
   library.def("mixture_forward", &tigr::mixture::forward);
   library.def("mixture_backward", &tigr::mixture::backward);
-  library.def("layer_gradients", &tigr::mlp::layer_gradients);
   library.def("mlp_last(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor");
   library.def("mlp_forward(Tensor x, Tensor[] weights, Tensor[] biases) -> Tensor[]");
   library.def(

@@ -262,19 +262,6 @@ inline void weight_gradients(const std::vector<Layer>& layers, const Tensor& x, 
   });
 }
 
-// Returns the gradients [inputs, outputs] of the weight and [outputs] of the bias of one layer, for inputs [B, inputs] and
-// the gradient [B, outputs] of what it gives.
-inline std::tuple<Tensor, Tensor> layer_gradients(const Tensor& x, const Tensor& outer) {
-  TORCH_CHECK(x.dim() == 2 && outer.dim() == 2 && outer.is_contiguous() && x.size(0) == outer.size(0),
-              "found inputs of shape ", x.sizes(), " and gradients of ", outer.sizes());
-  check_rows(x);
-  const Tensor of_weight = at::empty({1, x.size(1), outer.size(1)}, x.options());
-  const Tensor of_bias = at::empty({1, 1, outer.size(1)}, x.options());
-  Tensors of_weights{of_weight}, of_biases{of_bias};
-  weight_gradients({Layer(of_weight)}, x.unsqueeze(0), {}, {outer.unsqueeze(0)}, of_weights, of_biases);
-  return {of_weight[0], of_bias.flatten()};
-}
-
 // Writes the gradients of a layer's norm, from those of its values before their ReLU.
 inline void norm_gradients(const Tensor& outer, const Tensor& rows, Tensor& of_scale, Tensor& of_shift) {
   const int64_t E = outer.size(0), B = outer.size(1), size = outer.size(2);
