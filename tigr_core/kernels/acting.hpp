@@ -12,6 +12,7 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 #include <cmath>
@@ -83,17 +84,13 @@ inline Tensor gru_cell(const Tensor& x, const Tensor& states, TensorList weights
   TORCH_CHECK(weights.size() == 2 && biases.size() == 2 && biases[0].numel() == 3 * H && biases[1].numel() == 3 * H &&
                   x.size(0) == states.size(0),
               "found states of ", states.sizes(), " and inputs of ", x.sizes(), ", expected those of the GRU");
-  const Tensor of_input = layer(x, weights[0], biases[0], ANY), of_state = layer(states, weights[1], biases[1], ANY);
-  Tensor result = at::empty_like(states);
+  const Tensor none = at::zeros_like(biases[1]);
+  Tensor gates = layer(x, weights[0], biases[0], ANY), result = at::empty_like(states), of_new = at::empty_like(states);
+  const Tensor of_state = layer(states, weights[1], none, ANY);
   for (int64_t i = 0; i < x.size(0); ++i) {
-    const float *const r = of_input.const_data_ptr<float>() + i * 3 * H, *const z = r + H, *const n = z + H;
-    const float *const sr = of_state.const_data_ptr<float>() + i * 3 * H, *const sz = sr + H, *const sn = sz + H;
-    const float* const h = states.const_data_ptr<float>() + i * H;
-    float* const next = result.mutable_data_ptr<float>() + i * H;
-#pragma omp simd
-    for (int64_t j = 0; j < H; ++j) {
-      next[j] = gru::advanced(r[j] + sr[j], z[j] + sz[j], n[j], sn[j], h[j]).state;
-    }
+    gru::advance(H, of_state.const_data_ptr<float>() + i * 3 * H, biases[1].const_data_ptr<float>(),
+                 states.const_data_ptr<float>() + i * H, gates.mutable_data_ptr<float>() + i * 3 * H,
+                 of_new.mutable_data_ptr<float>() + i * H, result.mutable_data_ptr<float>() + i * H);
   }
   return result;
 }

@@ -26,17 +26,6 @@ namespace tigr::gru {
 
 using at::Tensor;
 
-struct Entry {
-  float reset, update, fresh, state;
-};
-
-// The gates and the next state of an entry, of what comes before the functions of the gates.
-inline Entry advanced(float of_reset, float of_update, float input_new, float state_new, float state) {
-  const float reset = sigmoid(of_reset), update = sigmoid(of_update);
-  const float fresh = hyperbolic_tangent(input_new + reset * state_new);
-  return {reset, update, fresh, fresh + update * (state - fresh)};
-}
-
 inline float loaded(float x) { return x; }
 inline void store(float& to, float x) { to = x; }
 
@@ -51,6 +40,27 @@ inline void store(c10::BFloat16& to, float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, sizeof(bits));
   to.x = static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);  // to the nearest, ties to even
+}
+
+// Advances a row: gates [3 H], W x + b, become reset, update and new; state_new [H] is written.
+//
+// Two loops: in one, each entry would wait for more operations in a row than a processor looks ahead, least of all beside
+// a neighbour on the same core.
+template <typename Product>
+inline void advance(int64_t H, const Product* of_state, const float* bias, const float* state, float* gates,
+                    float* state_new, float* next) {
+#pragma omp simd
+  for (int64_t j = 0; j < 2 * H; ++j) gates[j] = sigmoid(gates[j] + loaded(of_state[j]) + bias[j]);
+  const float *const reset = gates, *const update = gates + H;
+  float* const fresh = gates + 2 * H;
+#pragma omp simd
+  for (int64_t j = 0; j < H; ++j) {
+    const float of_new = loaded(of_state[2 * H + j]) + bias[2 * H + j];
+    const float value = hyperbolic_tangent(fresh[j] + reset[j] * of_new);
+    state_new[j] = of_new;
+    fresh[j] = value;
+    next[j] = value + update[j] * (state[j] - value);
+  }
 }
 
 // Calls work(from, to) with the rows of each thread: they need not wait for each other before the end.
@@ -118,19 +128,11 @@ void forward_of(Tensor& gates, const Tensor& weight, const Tensor& bias, Tensor&
     for (int64_t t = 0; t < T; ++t) {
       of_states.multiply(rounded[t].narrow(0, from, to - from), of_state);
       for (int64_t i = from; i < to; ++i) {
-        const Product *const sr = s + (i - from) * 3 * H, *const sz = sr + H, *const sn = sz + H;
-        float *const r = gate + (t * B + i) * 3 * H, *const z = r + H, *const n = z + H;
-        float* const c = candidate + (t * B + i) * H;
-        const float* const h = state + (t * B + i) * H;
-        float* const next = state + ((t + 1) * B + i) * H;
-        Product* const next_product = product + ((t + 1) * B + i) * H;
-#pragma omp simd
-        for (int64_t j = 0; j < H; ++j) {
-          const float of_new = loaded(sn[j]) + b[2 * H + j];
-          const Entry entry =
-              advanced(r[j] + loaded(sr[j]) + b[j], z[j] + loaded(sz[j]) + b[H + j], n[j], of_new, h[j]);
-          r[j] = entry.reset, z[j] = entry.update, n[j] = entry.fresh, c[j] = of_new, next[j] = entry.state;
-          store(next_product[j], entry.state);
+        const int64_t row = t * B + i;
+        float* const next = state + (row + B) * H;
+        advance(H, s + (i - from) * 3 * H, b, state + row * H, gate + row * 3 * H, candidate + row * H, next);
+        if constexpr (std::is_same_v<Product, c10::BFloat16>) {
+          for (int64_t j = 0; j < H; ++j) store(product[(row + B) * H + j], next[j]);
         }
       }
     }
