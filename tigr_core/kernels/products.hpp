@@ -135,17 +135,22 @@ inline void pack_panels(Matrix b, int64_t inner, int64_t columns, float* to) {
 
 // Packs the rows of a matrix whose columns are without gaps, for tiles that would read each from cache lines of its own.
 inline PackedRows pack_rows(Matrix a, int64_t rows, int64_t inner, float* to) {
+  constexpr int64_t TILES = 16;  // at once: each is written to a page of its own
   const int64_t row = inner + PackedRows::SPARE;
-  for (int64_t k = 0; k < inner; ++k) {
-    const float* const column = a.at + k * a.column;
-    for (int64_t i = 0, some; i < rows; i += some) {
-      some = tile_rows(rows - i);
-      float* const out = to + i * row + k * some;
-      if (some == ROWS) {
-        std::memcpy(out, column + i, sizeof(float) * ROWS);
-      } else {
-        for (int64_t r = 0; r < some; ++r) out[r] = column[i + r];
-      }
+  int64_t whole = rows / ROWS * ROWS;  // of tiles of ROWS
+  if (whole != rows && whole > 0) whole -= ROWS;
+  for (int64_t first = 0; first < whole; first += TILES * ROWS) {
+    const int64_t end = std::min(whole, first + TILES * ROWS);
+    for (int64_t k = 0; k < inner; ++k) {
+      const float* const column = a.at + k * a.column;
+      float* const out = to + k * ROWS;
+      for (int64_t i = first; i < end; i += ROWS) std::memcpy(out + i * row, column + i, sizeof(float) * ROWS);
+    }
+  }
+  for (int64_t i = whole, some; i < rows; i += some) {
+    some = tile_rows(rows - i);
+    for (int64_t k = 0; k < inner; ++k) {
+      for (int64_t r = 0; r < some; ++r) to[i * row + k * some + r] = a.at[k * a.column + i + r];
     }
   }
   return {to, row};
