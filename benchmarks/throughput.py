@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast an epoch and its parts run at the paper's sizes, beside what the machine can do. Run: ``make bench``.
 
-Prints a table and writes it as JSON. Ceilings are measured right before and right after each row, for a shared machine
-changes its speed by the minute: a matrix product at the policy's size (256 x 300 x 300), in float32 for the exact mode
+Prints a table and writes it as JSON. Rows and their ceilings are measured in turns, for a shared machine changes its speed
+by the minute; medians are told. Ceilings are a matrix product at the policy's size (256 x 300 x 300), in float32 for the exact mode
 and for the fast one in what that multiplies in (`fast.product_dtype`), and physics alone, a share of the robots in each
 thread (`ceilings.py`). With ``--device cuda`` the parts that learn are measured there.
 The baseline is `reference_cost.py`, timed on few repetitions before, between and after epochs, in a process of its own;
@@ -18,6 +18,7 @@ import io
 import itertools
 import json
 import platform
+import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -52,6 +53,7 @@ from tigr_core.stop import never
 MANY = 1_000_000  # SAC steps that are wanted, so that a launch takes as many as it can
 REAL_EPOCH_S = 90.0  # longer ones are added up from their parts
 EPOCHS_S = 150.0  # in which epochs of one mode are run
+TURNS = 3  # of a row and its ceiling
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Bench:
     def __init__(
         self, config: Config, budget_s: float, replay: ReplayBuffer | None = None, device: torch.device = CPU
     ) -> None:
-        self.config, self.budget_s, self.device = config, budget_s, device
+        self.config, self.budget_s, self.device = config, budget_s, device  # seconds a turn
         robot = envs.make_vector(config.env.id).spec_robot
         self.obs_dim, self.action_dim = robot.obs_dim, robot.action_dim
         self.acting_model = TaskInferenceModel(config.model, self.obs_dim, self.action_dim)
@@ -203,9 +205,12 @@ class Measurement:
     def add_below(
         self, name: str, achieve: Callable[[], float], unit: str, ceiling: Callable[[], float], note: str = ""
     ) -> float:
-        """Add a row below a ceiling that is measured before and after it."""
-        before, achieved, after = ceiling(), achieve(), ceiling()
-        return self.add(name, achieved, unit, (before + after) / 2.0, note)
+        """Add a row and its ceiling, measured in turns."""
+        ceilings, achieved = [ceiling()], []
+        for _ in range(TURNS):
+            achieved.append(achieve())
+            ceilings.append(ceiling())
+        return self.add(name, statistics.median(achieved), unit, statistics.median(ceilings), note)
 
     def add_epoch(
         self, name: str, epochs: list[dict[str, float]], how: str, baseline_s: list[float] | None = None
@@ -227,12 +232,12 @@ def measure(config: Config, budget_s: float, console: Console, device: torch.dev
     for dtype in (torch.float32, torch.bfloat16):
         found.add(f"matmul {dtype}, 256 x 300 x 300", matmul_flops(dtype, device) / 1e9, "GFLOP/s")
     found.add("physics alone", raw_env_steps(config, threads), "env steps/s", note=f"{threads} threads")
-    exact = Bench(config_of_mode(config, "exact"), budget_s)
+    exact = Bench(config_of_mode(config, "exact"), budget_s / TURNS)
     with Baseline(exact.config, repeats=max(1, int(budget_s))) as baseline:
         baseline.add_rows(found)
         for mode in ("exact", "fast"):
             known = exact if mode == "exact" and device == CPU else None
-            bench = known or Bench(config_of_mode(config, mode), budget_s, exact.replay, device)
+            bench = known or Bench(config_of_mode(config, mode), exact.budget_s, exact.replay, device)
             measure_mode(found, bench, mode, baseline)
     measure_window(found, override_config(exact.config, ["model.context=window"]), exact)
     return found.rows
@@ -357,7 +362,7 @@ def add_collection(found: Measurement, name: str, bench: Bench) -> float:
 
 def add_tick(found: Measurement, name: str, bench: Bench) -> None:
     """Add the row of the control tick of one robot."""
-    tick = 1e6 * bench.control_tick(int(300 * bench.budget_s))
+    tick = 1e6 * bench.control_tick(int(900 * bench.budget_s))
     found.add(name, float(np.median(tick)), "us", note=f"p99 {np.percentile(tick, 99):.0f}, max {tick.max():.0f}")
 
 

@@ -28,6 +28,7 @@ using Tensors = std::vector<Tensor>;
 
 constexpr int64_t ROWS_AT_ONCE = 256;
 constexpr int64_t INNER_AT_ONCE = 256;  // rows that a gradient of weights is summed over between two writes of it
+constexpr int64_t LEAST_SUMMED = 64;    // rows that are worth a sum of their own
 
 struct Layer {
   const Tensor& weight;
@@ -214,52 +215,60 @@ inline std::vector<int64_t> rows_to_do(const Tensor& outer) {
   return rows;
 }
 
-// Writes columns [from, to) of the gradient of a layer's weight, and their share of its bias.
-inline void weight_gradient(const Layer& layer, Matrix input, const float* outer, int64_t rows, int64_t from,
-                            int64_t to, float* of_weight, float* of_bias) {
+// Writes the gradients of a layer's weight and bias, from so many rows.
+inline void weight_gradient(const Layer& layer, Matrix input, const float* outer, int64_t rows, float* of_weight,
+                            float* of_bias) {
   const Matrix given{outer, layer.outputs, 1};
   const Matrix left = layer.linear ? given : input, right = layer.linear ? input : given;
   const int64_t height = layer.linear ? layer.outputs : layer.inputs;
   const int64_t width = layer.linear ? layer.inputs : layer.outputs;
+  const Result result{of_weight, width};
   int64_t row = 0;
   do {  // once even without rows, to write zeros
     const int64_t inner = std::min(INNER_AT_ONCE, rows - row);
     const Matrix transposed = Matrix{left.at + row * left.row, left.row, left.column}.transposed();
     const PackedRows a = pack_rows(transposed, height, inner, scratch(PackedRows::size(height, inner), 1));
-    const Matrix b{right.at + row * right.row + from * right.column, right.row, right.column};
-    const Result result{of_weight + from, width};
-    multiply(height, to - from, inner, a, b, [=](int64_t i, int64_t j, int64_t count, const float* sums) {
+    const Matrix b{right.at + row * right.row, right.row, right.column};
+    multiply(height, width, inner, a, b, [=](int64_t i, int64_t j, int64_t count, const float* sums) {
       result.put(i, j, count, sums, row > 0);
     });
     row += INNER_AT_ONCE;
   } while (row < rows);
-  // The first part of a layer of PyTorch's does all of the bias, the others none.
-  const int64_t begin = layer.linear ? 0 : from, end = !layer.linear ? to : from ? 0 : layer.outputs;
-  for (int64_t o = begin; o < end; ++o) of_bias[o] = 0.0f;
+  for (int64_t o = 0; o < layer.outputs; ++o) of_bias[o] = 0.0f;
   for (row = 0; row < rows; ++row) {
 #pragma omp simd
-    for (int64_t o = begin; o < end; ++o) of_bias[o] += outer[row * layer.outputs + o];
+    for (int64_t o = 0; o < layer.outputs; ++o) of_bias[o] += outer[row * layer.outputs + o];
   }
 }
 
 // Writes the gradients of weights and biases, from those of what each layer gives before its ReLU.
 inline void weight_gradients(const std::vector<Layer>& layers, const Tensor& x, TensorList values,
-                             TensorList outers, Tensors& of_weights, Tensors& of_biases) {
+                             TensorList outers, const Tensors& of_weights, const Tensors& of_biases) {
   const int64_t E = x.size(0), B = x.size(1), L = layers.size(), threads = at::get_num_threads();
-  const int64_t parts = (threads + E - 1) / E;
+  // Where there are more threads than networks, each sums over some of the rows, and their sums are added.
+  const int64_t parts = std::min((threads + E - 1) / E, std::max(B / LEAST_SUMMED, int64_t{1}));
+  const int64_t share = (B + parts - 1) / parts;
+  std::vector<Tensors> weights{of_weights}, biases{of_biases};
+  for (int64_t part = 1; part < parts; ++part) {
+    weights.push_back(of_weights), biases.push_back(of_biases);
+    for (Tensor& weight : weights[part]) weight = at::empty_like(weight);
+    for (Tensor& bias : biases[part]) bias = at::empty_like(bias);
+  }
   at::parallel_for(0, E * parts * L, L, [&](int64_t first, int64_t last) {
     for (int64_t k = first; k < last; ++k) {
-      const int64_t l = k % L, network = k / L / parts, part = k / L % parts;
+      const int64_t l = k % L, network = k / L / parts, part = k / L % parts, from = std::min(B, part * share);
       const Layer& layer = layers[l];
-      const int64_t size = layer.inputs * layer.outputs, columns = layer.linear ? layer.inputs : layer.outputs;
-      const int64_t share = whole_panels((columns + parts - 1) / parts), from = part * share;
-      if (from >= columns) continue;
-      weight_gradient(layer, rows_of(l ? values[l - 1] : x, network),
-                      outers[l].const_data_ptr<float>() + network * B * layer.outputs, B, from,
-                      std::min(columns, from + share), of_weights[l].mutable_data_ptr<float>() + network * size,
-                      of_biases[l].mutable_data_ptr<float>() + network * layer.outputs);
+      const Matrix input = rows_of(l ? values[l - 1] : x, network);
+      weight_gradient(layer, {input.at + from * input.row, input.row, input.column},
+                      outers[l].const_data_ptr<float>() + (network * B + from) * layer.outputs,
+                      std::min(B, from + share) - from,
+                      weights[part][l].mutable_data_ptr<float>() + network * layer.inputs * layer.outputs,
+                      biases[part][l].mutable_data_ptr<float>() + network * layer.outputs);
     }
   });
+  for (int64_t part = 1; part < parts; ++part) {
+    for (int64_t l = 0; l < L; ++l) of_weights[l].add_(weights[part][l]), of_biases[l].add_(biases[part][l]);
+  }
 }
 
 // Writes the gradients of a layer's norm, from those of its values before their ReLU.
