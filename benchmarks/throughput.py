@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast an epoch and its parts run at the paper's sizes, beside what the machine can do. Run: ``make bench``.
 
-Prints a table and writes it as JSON. Rows and their ceilings are measured in turns, for a shared machine changes its speed
-by the minute; medians are told. Ceilings are a matrix product at the policy's size (256 x 300 x 300), in float32 for the exact mode
-and for the fast one in what that multiplies in (`fast.product_dtype`), and physics alone, a share of the robots in each
-thread (`ceilings.py`). With ``--device cuda`` the parts that learn are measured there.
+Prints a table and writes it as JSON. Rows and their ceilings are measured in turns, for a shared machine changes its
+speed by the minute; medians are told. Ceilings are a matrix product at the policy's size (256 x 300 x 300), in float32
+for the exact mode and for the fast one in what that multiplies in (`fast.product_dtype`), and physics alone, a share of
+the robots in each thread (`ceilings.py`). With ``--device cuda`` the parts that learn are measured there.
 The baseline is `reference_cost.py`, timed on few repetitions before, between and after epochs, in a process of its own;
 means are compared. An epoch is as many environment, inference and SAC steps as the configuration says, with the
 encoding of the view that SAC reads, at a replay buffer that fills the view.
