@@ -72,9 +72,11 @@ def test_gates_saturate_and_what_is_no_number_stays_none() -> None:
     assert fast[:2].isfinite().all() and fast[2, 1:].isnan().all()
 
 
-def test_a_compiler_that_fails_is_named_and_training_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_fails_is_named_once_and_training_is_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiler = tmp_path / "old-compiler"
-    compiler.write_text("#!/bin/sh\necho 'unknown option -std=gnu++20' >&2\nexit 1\n")
+    compiler.write_text("#!/bin/sh\necho >> \"$0-asked\"\necho 'unknown option -std=gnu++20' >&2\nexit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
     kernels.load.cache_clear()
@@ -83,6 +85,7 @@ def test_a_compiler_that_fails_is_named_and_training_is_exact(tmp_path: Path, mo
         kernels.load()
     fast, said = trainer_of_fast_mode(tmp_path)
     assert not fast and re.search(f"compiling networks.*once(.*\n)+.*exact mode: .*{message}", said)
+    assert Path(f"{compiler}-asked").read_text() == "\n"  # once, not by each who may be fast
 
 
 def learner_of(model: TaskInferenceModel, *, fast: bool) -> InferenceLearner:

@@ -59,21 +59,9 @@ def load() -> Any:
     """
     library = _library()
     if not library.exists():
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:  # others may compile it at the same time
-            made = Path(folder) / library.name
-            command = [*_command(), "-o", str(made), "-ltorch_cpu", "-lc10"]
-            try:
-                done = subprocess.run(command, capture_output=True, text=True)
-                failed, said = done.returncode != 0, done.stderr.strip()[-1000:]
-            except OSError as error:  # there is no such program
-                failed, said = True, str(error)
-            if failed:
-                raise UserError(
-                    f"{compiler()} could not compile {SOURCE.name}:\n{said}",
-                    expected="a C++20 compiler with OpenMP, as g++ 10 and later",
-                    fix="install one and name it with CXX=..., or train with training.fast=false",
-                )
-            made.replace(library)
+        failure = _compile(library)
+        if failure is not None:
+            raise failure
     try:
         torch.ops.load_library(str(library))
     except OSError as error:
@@ -83,6 +71,30 @@ def load() -> Any:
             fix="delete the file, or name another folder with XDG_CACHE_HOME=...",
         ) from error
     return torch.ops.tigr
+
+
+@cache
+def _compile(library: Path) -> UserError | None:
+    """Compile the C++; return how that failed, if it did: known from then on, for all who may be fast ask.
+
+    Another compiler makes another library.
+    """
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:  # others may compile it at the same time
+        made = Path(folder) / library.name
+        command = [*_command(), "-o", str(made), "-ltorch_cpu", "-lc10"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+            failed, said = done.returncode != 0, done.stderr.strip()[-1000:]
+        except OSError as error:  # there is no such program
+            failed, said = True, str(error)
+        if failed:
+            return UserError(
+                f"{compiler()} could not compile {SOURCE.name}:\n{said}",
+                expected="a C++20 compiler with OpenMP, as g++ 10 and later",
+                fix="install one and name it with CXX=..., or train with training.fast=false",
+            )
+        made.replace(library)
+    return None
 
 
 def _command() -> list[str]:
