@@ -53,7 +53,7 @@ from tigr_core.stop import never
 MANY = 1_000_000  # SAC steps that are wanted, so that a launch takes as many as it can
 REAL_EPOCH_S = 90.0  # longer ones are added up from their parts
 EPOCHS_S = 150.0  # in which epochs of one mode are run
-TURNS = 3  # of a row and its ceiling
+TURNS = 3  # of a row and its ceiling, and of epochs and the baseline
 
 
 @dataclass(frozen=True)
@@ -196,21 +196,20 @@ class Measurement:
 
     console: Console
     rows: list[Row]
+    turns: int
 
     def add(self, name: str, achieved: float, unit: str, ceiling: float | None = None, note: str = "") -> float:
         self.rows.append(Row(name, achieved, unit, ceiling, note))
         self.console.print(f"{name}: {shown(achieved)} {unit} {note}", highlight=False)
         return achieved
 
-    def add_below(
-        self, name: str, achieve: Callable[[], float], unit: str, ceiling: Callable[[], float], note: str = ""
-    ) -> float:
+    def add_below(self, name: str, achieve: Callable[[], float], unit: str, ceiling: Callable[[], float]) -> float:
         """Add a row and its ceiling, measured in turns."""
         ceilings, achieved = [ceiling()], []
-        for _ in range(TURNS):
+        for _ in range(self.turns):
             achieved.append(achieve())
             ceilings.append(ceiling())
-        return self.add(name, statistics.median(achieved), unit, statistics.median(ceilings), note)
+        return self.add(name, statistics.median(achieved), unit, statistics.median(ceilings))
 
     def add_epoch(
         self, name: str, epochs: list[dict[str, float]], how: str, baseline_s: list[float] | None = None
@@ -226,14 +225,14 @@ class Measurement:
         self.add(name, float(np.mean(totals)), "s", note=f"{gain}{how}: {split}")
 
 
-def measure(config: Config, budget_s: float, console: Console, device: torch.device) -> list[Row]:
-    """Measure every row; the shorter the budget for each, the less they can be relied on."""
-    found, threads = Measurement(console, []), torch.get_num_threads()
+def measure(config: Config, budget_s: float, turns: int, console: Console, device: torch.device) -> list[Row]:
+    """Measure every row; the shorter the budget for each turn, the less they can be relied on."""
+    found, threads = Measurement(console, [], turns), torch.get_num_threads()
     for dtype in (torch.float32, torch.bfloat16):
         found.add(f"matmul {dtype}, 256 x 300 x 300", matmul_flops(dtype, device) / 1e9, "GFLOP/s")
     found.add("physics alone", raw_env_steps(config, threads), "env steps/s", note=f"{threads} threads")
-    exact = Bench(config_of_mode(config, "exact"), budget_s / TURNS)
-    with Baseline(exact.config, repeats=max(1, int(budget_s))) as baseline:
+    exact = Bench(config_of_mode(config, "exact"), budget_s)
+    with Baseline(exact.config, repeats=2 * turns) as baseline:
         baseline.add_rows(found)
         for mode in ("exact", "fast"):
             known = exact if mode == "exact" and device == CPU else None
@@ -338,7 +337,7 @@ def add_epochs(found: Measurement, name: str, bench: Bench, expected: dict[str, 
     """Add the row of epochs, run as often as there is time for, with the baseline before and after each."""
     baseline_s, epochs, spent = [baseline.epoch_s()], [], 0.0
     real = sum(expected.values()) < REAL_EPOCH_S
-    while not epochs or (real and spent + spent / len(epochs) < EPOCHS_S):
+    while not epochs or (real and len(epochs) < found.turns and spent + spent / len(epochs) < EPOCHS_S):
         epochs.append(bench.epoch() if real else expected)
         spent += sum(epochs[-1].values())
         baseline_s.append(baseline.epoch_s())
@@ -362,7 +361,7 @@ def add_collection(found: Measurement, name: str, bench: Bench) -> float:
 
 def add_tick(found: Measurement, name: str, bench: Bench) -> None:
     """Add the row of the control tick of one robot."""
-    tick = 1e6 * bench.control_tick(int(900 * bench.budget_s))
+    tick = 1e6 * bench.control_tick(int(750 * bench.budget_s))
     found.add(name, float(np.median(tick)), "us", note=f"p99 {np.percentile(tick, 99):.0f}, max {tick.max():.0f}")
 
 
@@ -390,7 +389,8 @@ def main() -> None:
         machine += f", {torch.cuda.get_device_name(arguments.device)}"
     console = Console()
     device = torch.device(arguments.device)
-    rows = measure(load_config(arguments.config), 0.5 if arguments.quick else 5.0, console, device)
+    budget_s, turns = (0.5, 1) if arguments.quick else (2.0, TURNS)
+    rows = measure(load_config(arguments.config), budget_s, turns, console, device)
     table = Table("part", "achieved", "unit", "ceiling", "ratio", "note", title=f"{arguments.config} on {machine}")
     for row in rows:
         ceiling, ratio = (shown(row.ceiling), f"{row.achieved / row.ceiling:.0%}") if row.ceiling else ("", "")

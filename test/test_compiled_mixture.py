@@ -69,3 +69,5 @@ def test_what_is_no_number_stays_none() -> None:
 def test_sizes_that_do_not_fit_are_told() -> None:
     with pytest.raises(RuntimeError, match="expected 80"):
         compiled_draw(normal(8, 9), normal(8, 2, 2))
+    with pytest.raises(RuntimeError, match="found an output of shape"):
+        compiled_draw(normal(16, 5), normal(8, 2, 2))

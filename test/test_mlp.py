@@ -61,6 +61,7 @@ def test_two_networks_of_one_row_by_hand() -> None:
         (1, 1, (3, 2)),
         (2, 37, (5, 17, 33, 1)),  # of no size that fits registers
         (2, 256, (7, 32, 32, 12)),
+        (1, 131, (6, 30, 5)),  # more threads than networks, and rows that they cannot share evenly
         (3, 300, (40, 50, 3)),  # more rows than at once, more networks than threads
         (1, 0, (4, 8, 2)),
     ],

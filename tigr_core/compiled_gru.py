@@ -77,7 +77,7 @@ def _weight_gradients(inputs: Tensor, states: Tensor, of_input: Tensor, of_state
     if inputs.dtype == torch.float32:
         *weights, of_b, of_c = kernels.load().gru_weight_gradients(inputs, states, of_input, of_state_new)
         return *(of_weight.t() for of_weight in weights), of_b, of_c
-    of_state = torch.cat([of_input[:, : 2 * states.shape[1]], of_state_new], dim=1)
-    pairs = (inputs, of_input), (states, of_state)
-    biases = (outer.sum(0, dtype=torch.float32) for _, outer in pairs)
-    return *((outer.t() @ x).float() for x, outer in pairs), *biases
+    shared = 2 * states.shape[1]
+    of_weights = torch.cat([of_input[:, :shared].t() @ states, of_state_new.t() @ states])
+    of_b, of_new = (given.sum(0, dtype=torch.float32) for given in (of_input, of_state_new))
+    return (of_input.t() @ inputs).float(), of_weights.float(), of_b, torch.cat([of_b[:shared], of_new])

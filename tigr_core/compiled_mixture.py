@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws from mixtures in the fast mode on a CPU without bfloat16: their loss terms and gradients in C++.
 
-PyTorch passes over memory some fifty times for them, forward and backward, and takes numbers one at a time where the
-head's output has gaps between them. Here eight or sixteen rows stay in the nearest cache (`kernels/mixture.hpp`).
+PyTorch passes over memory some fifty times for them, forward and backward. Here as many rows as fit a vector stay in
+the nearest cache until they are done (`kernels/mixture.hpp`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from tigr_core import kernels
 from tigr_core.mixture import Draw
@@ -29,5 +30,6 @@ class _Draw(torch.autograd.Function):
         return results
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
         return kernels.load().mixture_backward(*(given.contiguous() for given in outer), *ctx.saved_tensors), None

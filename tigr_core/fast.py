@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fast mode of training: networks and SAC's losses in C++ on a CPU without bfloat16, elsewhere compiled regions and
-matrix products in bfloat16, where the device has it.
+"""The fast mode of training: networks, mixtures and SAC's losses in C++ on a CPU without bfloat16, elsewhere compiled
+regions and matrix products in bfloat16, where the device has it.
 
 Parameters, sums, losses and optimisers stay float32. Results differ from the exact ones in the third digit where
 products are in bfloat16, in the last ones where they are not.

@@ -20,9 +20,9 @@ class MetricMeans:
         """Count the metrics of a step, or the means of several."""
         for name, value in metrics.items():
             key = f"{prefix}/{name}"
-            if key not in self._sums:
-                self._sums[key] = torch.zeros((), dtype=torch.float64, device=value.device)
-            self._sums[key].add_(value, alpha=steps)
+            total = self._sums.get(key)
+            # What a checkpoint held is on the CPU: a sum is not changed in place.
+            self._sums[key] = value.double() * steps if total is None else torch.add(total, value, alpha=steps)
             self._counts[key] = self._counts.get(key, 0) + steps
 
     def pop(self) -> dict[str, float]:
@@ -33,7 +33,7 @@ class MetricMeans:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums for a checkpoint."""
-        return {"sums": {key: total.clone() for key, total in self._sums.items()}, "counts": dict(self._counts)}
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the sums."""

@@ -20,6 +20,7 @@ from tigr_core.errors import UserError
 FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "kernels.cpp"
 PYTORCH = Path(torch.__file__).parent  # where pip puts its headers and libraries
+_failures: dict[Path, UserError] = {}  # a compiler is asked once by all who may be fast; another makes another library
 FLAGS = ("-std=gnu++20", "-O3", "-march=native", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
 
 
@@ -59,9 +60,10 @@ def load() -> Any:
     """
     library = _library()
     if not library.exists():
-        failure = _compile(library)
+        failure = _failures.get(library) or _compile(library)
         if failure is not None:
-            raise failure
+            _failures[library] = failure
+            raise failure.with_traceback(None)
     try:
         torch.ops.load_library(str(library))
     except OSError as error:
@@ -73,12 +75,8 @@ def load() -> Any:
     return torch.ops.tigr
 
 
-@cache
 def _compile(library: Path) -> UserError | None:
-    """Compile the C++; return how that failed, if it did: known from then on, for all who may be fast ask.
-
-    Another compiler makes another library.
-    """
+    """Compile the C++; return how that failed, if it did."""
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:  # others may compile it at the same time
         made = Path(folder) / library.name
         command = [*_command(), "-o", str(made), "-ltorch_cpu", "-lc10"]

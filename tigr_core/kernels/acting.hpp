@@ -82,6 +82,7 @@ inline Tensor layers(const Tensor& x, TensorList weights, TensorList biases) {
 inline Tensor gru_cell(const Tensor& x, const Tensor& states, TensorList weights, TensorList biases) {
   const int64_t H = states.size(-1);
   TORCH_CHECK(weights.size() == 2 && biases.size() == 2 && biases[0].numel() == 3 * H && biases[1].numel() == 3 * H &&
+                  biases[1].is_contiguous() &&
                   x.size(0) == states.size(0),
               "found states of ", states.sizes(), " and inputs of ", x.sizes(), ", expected those of the GRU");
   const Tensor none = at::zeros_like(biases[1]);

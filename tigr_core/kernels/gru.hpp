@@ -244,6 +244,7 @@ inline std::tuple<Tensor, Tensor, Tensor, Tensor> weight_gradients(const Tensor&
                                                                    const Tensor& of_input,
                                                                    const Tensor& of_state_new) {
   const int64_t N = states.size(0), H = states.size(1), threads = at::get_num_threads();
+  TORCH_CHECK(inputs.dim() == 2 && inputs.size(0) == N, "found inputs of shape ", inputs.sizes(), " for ", N, " states");
   const OfWeight of_inputs(inputs, 3 * H), of_states(states, 3 * H);
   const float* const given = read(of_input, N * 3 * H), *const given_new = read(of_state_new, N * H);
   const int64_t panels = whole_panels(2 * H) / COLUMNS + whole_panels(H) / COLUMNS;

@@ -113,7 +113,7 @@ struct Rows {
 // Calls work(rows, first, count) with every `count` rows from the first on, for which `rows` have been loaded.
 template <typename Work>
 void for_each_rows(const Tensor& output, const Tensor& noise, const Work& work) {
-  TORCH_CHECK(output.dim() == 2 && noise.dim() == 3, "found an output of shape ", output.sizes(), " and noise of ",
+  TORCH_CHECK(output.dim() == 2 && noise.dim() == 3 && output.size(0) == noise.size(0), "found an output of shape ", output.sizes(), " and noise of ",
               noise.sizes());
   const int64_t N = noise.size(0), K = noise.size(1), L = noise.size(2), size = K * (2 * L + 1);
   const float *const of_output = read(output, N * size), *const of_noise = read(noise, N * K * L);
@@ -141,7 +141,7 @@ inline std::tuple<Tensor, Tensor, Tensor, Tensor> forward(const Tensor& output, 
       for (int64_t l = 0; l < L; ++l) z[l] += rows.weight[k] * rows.drawn(k * L + l);
     }
     for (int64_t k = 0; k < K * L; ++k) variance[k] = rows.std[k] * rows.std[k];
-    log_variance.map(variance, [](float x) { return logarithm(x < LEAST_VARIANCE ? LEAST_VARIANCE : x); });
+    log_variance.map(variance, [](float x) { return logarithm(x > LEAST_VARIANCE ? x : LEAST_VARIANCE); });
     for (int64_t k = 0; k < K * L; ++k) {
       of_kl += 0.5f * (variance[k] + rows.mean[k] * rows.mean[k] - 1.0f - log_variance[k]);
     }

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Means of metrics over steps and launches, and what a checkpoint keeps of them."""
+
+from __future__ import annotations
+
+import torch
+
+from tigr_core.metric_means import MetricMeans
+
+
+def test_launches_count_as_many_steps_as_they_take() -> None:
+    means = MetricMeans()
+    means.add("sac", {"loss": torch.tensor(7.0)})
+    means.add("sac", {"loss": torch.tensor(1.0), "entropy": torch.tensor(2.0)}, steps=2)
+    assert means.pop() == {"sac/loss": 3.0, "sac/entropy": 2.0}
+    assert means.pop() == {}
+
+
+def test_a_checkpoint_goes_on_and_does_not_change() -> None:
+    means, resumed = MetricMeans(), MetricMeans()
+    means.add("sac", {"loss": torch.tensor(3.0)})
+    saved = means.state_dict()
+    for subject in (means, resumed):
+        subject.load_state_dict(saved)
+        subject.add("sac", {"loss": torch.tensor(5.0)})
+        assert subject.pop() == {"sac/loss": 4.0}
