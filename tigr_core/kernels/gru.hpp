@@ -191,8 +191,8 @@ void backward_of(const Tensor& outer, const Tensor& gates, const Tensor& weight,
   });
 }
 
-// gates [T, B, 3 H]: W x + b, becomes reset, update and new; states and rounded [T + 1, B, H]: the first one is read;
-// state_new [T, B, H] is written.
+// gates [T, B, 3 H]: W x + b, becomes reset, update and new; states and rounded [T + 1, B, H]: the first one is read, in
+// float they are the same; state_new [T, B, H] is written.
 inline void forward(Tensor gates, const Tensor& weight, const Tensor& bias, Tensor states, Tensor rounded,
                     Tensor state_new) {
   const bool in_float = weight.scalar_type() == at::kFloat;
