@@ -28,10 +28,12 @@ import envs
 from tigr_core import kernels
 from tigr_core.acting import Step, acting
 from tigr_core.compiled_gru import compiled_hidden_sequence
+from tigr_core.compiled_mixture import compiled_draw
 from tigr_core.compiled_sac import CompiledSAC
 from tigr_core.config import InferenceConfig, SACConfig, load_config
 from tigr_core.errors import UserError
 from tigr_core.fast import gradients_of
+from tigr_core.mixture import Draw, MixturePosterior
 from tigr_core.model import TaskInferenceModel
 from tigr_core.sac_learner import SACLearner, TransitionBatch
 
@@ -107,6 +109,22 @@ def gru_parts(model: TaskInferenceModel, config: InferenceConfig) -> list[Part]:
     ]
 
 
+def mixture_part(model: TaskInferenceModel, config: InferenceConfig) -> Part:
+    """Return a draw from the mixtures of a step, with the loss terms that depend on them alone, and gradients."""
+    components, latent_dim = model.config.num_components, model.config.latent_dim
+    output = torch.randn(config.batch_size, components * (2 * latent_dim + 1)).requires_grad_()
+    noise = torch.randn(config.batch_size, components, latent_dim)
+
+    def by_pytorch(output: Tensor, noise: Tensor) -> Draw:
+        return Draw.of(MixturePosterior.from_head(output, components, latent_dim), noise)
+
+    def learn(draw_of: Callable[[Tensor, Tensor], Draw]) -> object:
+        return torch.autograd.grad(torch.cat([part.mean().view(1) for part in draw_of(output, noise)]).sum(), output)
+
+    draws = (partial(learn, draw_of) for draw_of in (compiled_draw, by_pytorch))
+    return Part("mixtures, gradients", *draws, 0.0, torch.get_num_threads())
+
+
 def acting_part(model: TaskInferenceModel) -> Part:
     """Return what a thread that collects does in a step beside physics."""
 
@@ -151,7 +169,8 @@ def main() -> None:
     robot = envs.make_vector(config.env.id).spec_robot
     model = TaskInferenceModel(config.model, robot.obs_dim, robot.action_dim)
     threads = torch.get_num_threads()
-    parts = [*sac_parts(model, config.sac), *gru_parts(model, config.inference), acting_part(model)]
+    parts = [*sac_parts(model, config.sac), *gru_parts(model, config.inference)]
+    parts += [mixture_part(model, config.inference), acting_part(model)]
     a, b, out = torch.randn(256, 300), torch.randn(300, 300), torch.empty(256, 300)
     capability = torch.backends.cpu.get_cpu_capability()
     title = f"{capability}, {threads} threads, torch {torch.__version__}"
@@ -160,7 +179,7 @@ def main() -> None:
         torch.set_num_threads(part.threads)
         ours, theirs, product = seconds([part.in_kernels, part.by_pytorch, lambda: torch.mm(a, b, out=out)], budget_s)
         share = (part.operations / ours) / (2.0 * a.numel() * b.shape[1] / product)
-        figures = (f"{1e3 * ours:.2f}", f"{1e3 * theirs:.2f}", f"{theirs / ours:.2f}", f"{share:.0%}")
+        figures = (f"{1e3 * ours:.2f}", f"{1e3 * theirs:.2f}", f"{theirs / ours:.2f}", f"{share:.0%}" if share else "")
         table.add_row(part.name, str(part.threads), *figures)
     Console().print(table)
 

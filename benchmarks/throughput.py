@@ -236,7 +236,7 @@ def measure(config: Config, budget_s: float, turns: int, console: Console, devic
         baseline.add_rows(found)
         for mode in ("exact", "fast"):
             known = exact if mode == "exact" and device == CPU else None
-            bench = known or Bench(config_of_mode(config, mode), exact.budget_s, exact.replay, device)
+            bench = known or Bench(config_of_mode(config, mode), budget_s, exact.replay, device)
             measure_mode(found, bench, mode, baseline)
     measure_window(found, override_config(exact.config, ["model.context=window"]), exact)
     return found.rows

@@ -113,8 +113,8 @@ struct Rows {
 // Calls work(rows, first, count) with every `count` rows from the first on, for which `rows` have been loaded.
 template <typename Work>
 void for_each_rows(const Tensor& output, const Tensor& noise, const Work& work) {
-  TORCH_CHECK(output.dim() == 2 && noise.dim() == 3 && output.size(0) == noise.size(0), "found an output of shape ", output.sizes(), " and noise of ",
-              noise.sizes());
+  TORCH_CHECK(output.dim() == 2 && noise.dim() == 3 && output.size(0) == noise.size(0),
+              "found an output of shape ", output.sizes(), " and noise of ", noise.sizes());
   const int64_t N = noise.size(0), K = noise.size(1), L = noise.size(2), size = K * (2 * L + 1);
   const float *const of_output = read(output, N * size), *const of_noise = read(noise, N * K * L);
   at::parallel_for(0, (N + LANES - 1) / LANES, 8, [&](int64_t from, int64_t to) {
@@ -164,7 +164,8 @@ inline Tensor backward(const Tensor& of_logits, const Tensor& of_latent, const T
   const float *const given_kl = read(of_kl, N), *const given_separation = read(of_separation, N);
   const Tensor result = at::empty_like(output);
   for_each_rows(output, noise, [&](const Rows& rows, int64_t first, int64_t count) {
-    Columns logit(K), z(L), terms(2), of_mean(K * L), of_std(K * L), of_spread(K), of_weight(K), slope(K * L), gradient(size);
+    Columns logit(K), z(L), terms(2), of_mean(K * L), of_std(K * L), of_spread(K), of_weight(K), slope(K * L);
+    Columns gradient(size);
     logit.load(given_logits + first * K, K, count);
     z.load(given_latent + first * L, L, count);
     const auto load_one = [=](Vector& to, const float* from) {
