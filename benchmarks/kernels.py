@@ -32,7 +32,6 @@ from tigr_core.compiled_mixture import compiled_draw
 from tigr_core.compiled_sac import CompiledSAC
 from tigr_core.config import InferenceConfig, SACConfig, load_config
 from tigr_core.errors import UserError
-from tigr_core.fast import gradients_of
 from tigr_core.mixture import Draw, MixturePosterior
 from tigr_core.model import TaskInferenceModel
 from tigr_core.sac_learner import SACLearner, TransitionBatch
@@ -57,12 +56,11 @@ def products_of(*modules: nn.Module) -> int:
     return sum(p.numel() for module in modules for p in module.parameters() if p.dim() > 1 and p.shape[-2] > 1)
 
 
-def sac_parts(model: TaskInferenceModel, config: SACConfig) -> list[Part]:
-    """Return both losses of SAC with their gradients."""
-    size, threads = config.batch_size, torch.get_num_threads()
-    source = torch.Generator().manual_seed(0)
-    learner = SACLearner(model, config, generator=source)
-    fast = CompiledSAC(learner)
+def sac_part(model: TaskInferenceModel, config: SACConfig) -> Part:
+    """Return a step of SAC, whose learners share an actor."""
+    size, source = config.batch_size, torch.Generator().manual_seed(0)
+    compiled, plain = (SACLearner(model, config, generator=source) for _ in range(2))
+    compiled.in_kernels = CompiledSAC(compiled)
 
     def drawn(width: int) -> Tensor:
         return torch.randn(size, width, generator=source)
@@ -71,22 +69,9 @@ def sac_parts(model: TaskInferenceModel, config: SACConfig) -> list[Part]:
     batch = TransitionBatch(
         obs, latent, latent, action.tanh(), drawn(1)[:, 0], torch.zeros(size), obs.flip(0), latent, latent
     )
-    noise = drawn(model.action_dim)
-    actor, critics = 2.0 * size * products_of(model.actor), 2.0 * size * products_of(learner.critic)
-    losses = (
-        ("critics", fast.critic_gradients, learner.critic_loss, learner.critic, actor + 4.0 * critics),
-        ("actor", fast.actor_gradients, learner.actor_loss, model.actor, 3.0 * actor + 2.0 * critics),
-    )
-    return [
-        Part(
-            f"loss of {name}, gradients",
-            partial(in_kernels, batch, noise),
-            partial(gradients_of(loss_of, list(learned.parameters())), batch, noise),
-            operations,
-            threads,
-        )
-        for name, in_kernels, loss_of, learned, operations in losses
-    ]
+    operations = 2.0 * size * (4.0 * products_of(model.actor) + 6.0 * products_of(plain.critic))
+    steps = (partial(learner.step, batch) for learner in (compiled, plain))
+    return Part("SAC step", *steps, operations, torch.get_num_threads())
 
 
 def gru_parts(model: TaskInferenceModel, config: InferenceConfig) -> list[Part]:
@@ -169,7 +154,7 @@ def main() -> None:
     robot = envs.make_vector(config.env.id).spec_robot
     model = TaskInferenceModel(config.model, robot.obs_dim, robot.action_dim)
     threads = torch.get_num_threads()
-    parts = [*sac_parts(model, config.sac), *gru_parts(model, config.inference)]
+    parts = [sac_part(model, config.sac), *gru_parts(model, config.inference)]
     parts += [mixture_part(model, config.inference), acting_part(model)]
     a, b, out = torch.randn(256, 300), torch.randn(300, 300), torch.empty(256, 300)
     capability = torch.backends.cpu.get_cpu_capability()

@@ -84,7 +84,7 @@ def view_bytes() -> float:
     replay = filled(HALF_CHEETAH, 4000, relabelled=False)
     model = TaskInferenceModel(ModelConfig(), replay.obs.shape[2], replay.action.shape[2])
     view = TransitionView(model, replay, torch.arange(replay.num_episodes))
-    return sum(t.numel() * t.element_size() for t in (view.state, view.outcome, view.valid)) / replay.num_transitions
+    return sum(t.numel() * t.element_size() for t in (view.rows, view.valid)) / replay.num_transitions
 
 
 def picture(replays: dict[str, list[float]], windows: list[int], stream: int, path: Path) -> None:

@@ -81,7 +81,7 @@ def test_controller_builds_the_context_that_training_reads(settings: dict[str, A
     replay.add(episodes, np.random.default_rng(0))
     model.normaliser.update(replay.obs[:, :-1].flatten(0, 1), replay.action.flatten(0, 1), replay.reward.flatten())
     view = TransitionView(model, replay, torch.arange(3))
-    trained = view.state.unflatten(0, (3, 7))  # [episode, time, obs + latent]
+    trained = view.rows.unflatten(0, (3, 7))[..., :4]  # [episode, time, obs + latent]
     controller = Controller(model, 3)
     latent = [controller.estimate.latent]
     action, reward = np.empty_like(episodes.action[:, 0]), np.empty_like(episodes.reward[:, 0])  # filled anew each step

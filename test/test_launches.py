@@ -91,7 +91,7 @@ def learner_and_view(**settings: Any) -> tuple[SACLearner, TransitionView]:
         told_share=0.5,
         shift=RandomShift(model, config, TASKS),
     )
-    view.taught = torch.zeros(len(view.outcome), 2)
+    view.taught = torch.zeros(len(view.rows), 2)
     return SACLearner(model, config, generator=generator(1)), view
 
 

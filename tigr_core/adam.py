@@ -24,9 +24,7 @@ class Adam(torch.optim.Adam):
     def descend(self, gradients: Sequence[Tensor]) -> None:
         """Do a step along gradients, one for each parameter in their order."""
         (group,) = self.param_groups
-        if self._parts is None:
-            self._parts = self._begun(group)
-        parameters, means, squares, steps = self._parts
+        parameters, means, squares, steps = self.parts()
         # PyTorch's fused Adam reads memory in its order: gradients have to lie there as their parameters do.
         lying = [
             gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
@@ -39,9 +37,14 @@ class Adam(torch.optim.Adam):
             weight_decay=0.0, eps=group["eps"], maximize=False,
         )  # fmt: skip
 
-    def _begun(self, group: dict[str, Any]) -> tuple[list[Tensor], ...]:
-        """Return parameters, running means of gradients and of their squares, and numbers of steps."""
-        parameters: list[Tensor] = group["params"]
+    def parts(self) -> tuple[list[Tensor], ...]:
+        """Return parameters, running means of their gradients and of these squared, and numbers of steps."""
+        if self._parts is None:
+            self._parts = self._begun()
+        return self._parts
+
+    def _begun(self) -> tuple[list[Tensor], ...]:
+        parameters: list[Tensor] = self.param_groups[0]["params"]
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter] = {

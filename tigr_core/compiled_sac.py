@@ -1,88 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SAC's losses with their gradients in C++ (`kernels/sac.hpp`): the fast mode on a CPU without bfloat16.
+"""A step of SAC in C++ (`kernels/sac.hpp`): the fast mode on a CPU without bfloat16.
 
-What `SACLearner.critic_loss` and `actor_loss` say, from the draw of actions to the gradients of weights, in one call
-each. Transitions whose gradient is zero, as half are of the smaller of two values, are left out. Nothing is compiled at
-the first step, for which PyTorch takes twenty seconds.
+What `SACLearner` says of a step is one call, from the draw of actions to the optimisers and the target critics: between
+two of PyTorch's operations only one of the cores is busy. The actor is asked once for next and present states, and
+transitions whose gradient is zero, as half are of the smaller of two values, are left out. Nothing is compiled at the
+first step, for which PyTorch takes twenty seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tigr_core import kernels
-from tigr_core.actor_critic import LOG_STD_RANGE, TwinCritic
+from tigr_core.actor_critic import LOG_STD_RANGE
+from tigr_core.adam import Adam
 
 if TYPE_CHECKING:
     from tigr_core.sac_learner import SACLearner, TransitionBatch
 
-Found = tuple[Tensor, Tensor, tuple[Tensor, ...]]  # a loss, what else it tells, and its gradients
+METRICS = ("critic_loss", "q_mean", "actor_loss", "entropy", "temperature")
 
 
 class CompiledSAC:
-    """The losses of a learner and their gradients."""
+    """Takes the steps of a learner."""
 
     def __init__(self, learner: SACLearner) -> None:
         self._functions = kernels.load()
         self._learner = learner
-        self._actor = _parts(layer for layer in learner.actor.net if isinstance(layer, nn.Linear))
-        self._critics, self._targets = _of_critics(learner.critic), _of_critics(learner.target_critic)
+        networks = learner.critic, learner.target_critic, learner.actor
+        self._critics, self._targets, self._actor = ([*network.parameters()] for network in networks)
 
     @torch.no_grad()
-    def critic_gradients(self, batch: TransitionBatch, noise: Tensor) -> Found:
-        """Return the critics' loss, their values ``[2, B]``, and the gradients of their parameters."""
-        results = self._functions.sac_critic_gradients(
-            [batch.obs, batch.critic_latent],
-            batch.action,
-            [batch.next_obs, batch.next_latent],
-            [batch.next_obs, batch.next_critic_latent],
-            batch.reward.contiguous(),
-            batch.terminated.contiguous(),
-            noise,
-            self._learner.log_temperature,
-            self._learner.config.discount,
-            *LOG_STD_RANGE,
-            self._actor,
-            *self._targets,
-            *self._critics,
-        )
-        return _found(results, len(self._critics[0]) // 2)
-
-    @torch.no_grad()
-    def actor_gradients(self, batch: TransitionBatch, noise: Tensor) -> Found:
-        """Return the actor's loss, the log-probabilities ``[B]``, and the gradients of its parameters."""
-        results = self._functions.sac_actor_gradients(
-            [batch.obs, batch.latent],
-            [batch.obs, batch.critic_latent],
+    def step(self, batch: TransitionBatch) -> dict[str, Tensor]:
+        """As `SACLearner.update` without groups of PCGrad; the learner counts the step."""
+        learner, config = self._learner, self._learner.config
+        optimisers = learner.critic_optimiser, learner.actor_optimiser, learner.temperature_optimiser
+        groups = [optimiser.param_groups[0] for optimiser in optimisers]
+        transitions = [
+            batch.obs, batch.latent, batch.critic_latent, batch.action, batch.reward, batch.terminated,
+            batch.next_obs, batch.next_latent, batch.next_critic_latent,
+        ]  # fmt: skip
+        metrics = self._functions.sac_step(
+            transitions,
             batch.taught,
-            self._learner.teacher_weight,
-            noise,
-            self._learner.log_temperature,
-            *LOG_STD_RANGE,
+            learner.teacher_weight,
+            [learner.noise_for(batch) for _ in range(1 + learner.actor_learns)],
+            config.discount,
+            config.target_rate,
+            LOG_STD_RANGE,
+            [group["lr"] for group in groups],
+            [*groups[0]["betas"], groups[0]["eps"]],
+            self._critics,
+            _state(learner.critic_optimiser),
+            self._targets,
+            learner.critic.norms is not None,
             self._actor,
-            *self._critics,
+            _state(learner.actor_optimiser),
+            learner.log_temperature,
+            _state(learner.temperature_optimiser) if config.learn_temperature else [],
+            learner.target_entropy,
+            learner.least_log_temperature,
         )
-        return _found(results, len(self._actor) // 2)
+        return dict(zip(METRICS, metrics.unbind(), strict=False))  # the actor's only where it learns
 
 
-def _of_critics(critics: TwinCritic) -> tuple[list[Tensor], list[Tensor]]:
-    return _parts(critics.layers), _parts(critics.norms or ())
-
-
-def _parts(modules: Iterable[nn.Module]) -> list[Tensor]:
-    """Return the weights and then the biases of layers or norms."""
-    modules = list(modules)
-    return [getattr(module, name) for name in ("weight", "bias") for module in modules]
-
-
-def _found(results: Sequence[Tensor], layers: int) -> Found:
-    """Return gradients in the order of a module's parameters: weight and bias of each layer, then of each norm."""
-    loss, told, *gradients = results
-    weights, biases, rest = gradients[:layers], gradients[layers : 2 * layers], gradients[2 * layers :]
-    scales, shifts = rest[: layers - 1], rest[layers - 1 :]
-    pairs = [*zip(weights, biases, strict=True), *zip(scales, shifts, strict=True)]
-    return loss, told, tuple(part for pair in pairs for part in pair)
+def _state(optimiser: Adam) -> list[Tensor]:
+    """Return the means, the means of squares and the numbers of steps of an optimiser's parameters."""
+    _, means, squares, steps = optimiser.parts()
+    return [*means, *squares, *steps]

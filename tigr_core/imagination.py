@@ -43,7 +43,8 @@ class ImaginingView:
         """Return `count` transitions of roll-outs from the view's observations; first all first steps, and so on."""
         index = self.view.draw(-(-count // self.horizon), generator)
         start, replay = self.view.at(index, generator), self.view.replay
-        place = (self.view.episodes[index // self.view.steps], index % self.view.steps)
+        states = self.view.steps + 1
+        place = (self.view.episodes[index // states], index % states)
         obs, steps = replay.obs[place], []
         for _ in range(self.horizon):
             step, obs = self._step(obs, start, generator)

@@ -122,47 +122,49 @@ class TransitionView:
         code = [] if task_code is None else [task_code(replay.base_task[episodes].long(), replay.parameter[episodes])]
         at_once = chunk or EPISODES_ENCODED_AT_ONCE[model.config.context]
         latent, weights = _inferred(model, encode or model.encoder.encode_episodes, obs, action, reward, at_once, stop)
+        own = replay.base_task[episodes].long()
         self.group = None
         if groups is not None:
             source = torch.Generator(weights.device).manual_seed(group_seed)
-            base_task, before = replay.base_task[episodes].long().flatten(), weights[:, :-1].flatten(0, 1)
-            self.group = groups_of(groups, base_task, lambda: before, source)
+            before = weights[:, :-1].flatten(0, 1)
+            self.group = _by_state(groups_of(groups, own.flatten(), lambda: before, source).view_as(own))
         if refund is not None:
-            reward = reward + refund(replay.base_task[episodes], action)
+            reward = reward + refund(own, action)
         self.taught = None
         if teachers is not None:
-            base_task, parameter = replay.base_task[episodes].long().flatten(), replay.parameter[episodes].flatten(0, 1)
-            self.taught = teachers(obs[:, :-1].flatten(0, 1), base_task, parameter)
+            parameter = replay.parameter[episodes].flatten(0, 1)
+            taught = teachers(obs[:, :-1].flatten(0, 1), own.flatten(), parameter)
+            self.taught = _by_state(taught.view_as(action))
         self.replay, self.episodes, self.refund = replay, episodes, refund
-        steps = reward.shape[1]
-        self.state = torch.cat([model.policy_obs(obs), latent], dim=-1).flatten(0, 1)  # [E (T+1), D + L]
-        self.outcome = torch.cat(
-            [action, reward.unsqueeze(-1), replay.terminated[episodes].unsqueeze(-1), *code], dim=-1
-        ).flatten(0, 1)  # [E T, A + 2 (+ L)]
-        valid = torch.arange(steps, device=reward.device) < length.unsqueeze(1)
+        outcome = torch.cat([action, reward.unsqueeze(-1), replay.terminated[episodes].unsqueeze(-1), *code], dim=-1)
+        state = torch.cat([model.policy_obs(obs), latent], dim=-1).flatten(0, 1)
+        # A state, what came of it, and the next state lie one after the other: a transition is read at once.
+        self.rows = torch.cat([state, _by_state(outcome)], dim=-1)  # [E (T+1), D + L + A + 2 (+ L)]
+        count, width = self.rows.shape
+        sizes = (model.policy_obs_dim, model.config.latent_dim)
+        self.sizes = (*sizes, model.action_dim, 1, 1, outcome.shape[2] - model.action_dim - 2, *sizes)
+        self.transitions = self.rows.as_strided((count - 1, sum(self.sizes)), (width, 1))
+        self.steps = reward.shape[1]
+        valid = torch.arange(self.steps + 1, device=reward.device) < length.unsqueeze(1)
         self.valid = valid.flatten().nonzero().squeeze(1)
         self.critic_sees_task, self.told_share = critic_sees_task, told_share
-        self.shift, self.base_task = shift, replay.base_task[episodes].long().flatten()
-        self.steps, self.sizes = steps, (model.policy_obs_dim, model.config.latent_dim)
-        self.outcome_sizes = (model.action_dim, 1, 1, self.outcome.shape[1] - model.action_dim - 2)
+        self.shift, self.base_task = shift, _by_state(own)
 
     def sample(self, batch: int, generator: torch.Generator) -> TransitionBatch:
         """Draw transitions uniformly."""
         return self.at(self.draw(batch, generator), generator)
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Draw the numbers of transitions uniformly, ``[B]``."""
+        """Draw transitions uniformly: the numbers of their states, ``[B]``."""
         drawn = torch.randint(len(self.valid), (batch,), generator=generator, device=self.valid.device)
         return self.valid.index_select(0, drawn)
 
     def at(self, index: Tensor, generator: torch.Generator) -> TransitionBatch:
-        """Return the transitions of numbers ``[B]``; which of them the actor is told is drawn."""
-        before = index + index // self.steps  # episodes hold one more state than outcomes
-        obs, latent = self.state.index_select(0, before).split(self.sizes, dim=1)
-        next_obs, next_latent = self.state.index_select(0, before + 1).split(self.sizes, dim=1)
+        """Return the transitions from states ``[B]``; which of them the actor is told is drawn."""
+        found = self.transitions.index_select(0, index).split(self.sizes, dim=1)
+        obs, latent, action, reward, terminated, code, next_obs, next_latent = found
         if self.shift is not None:
             obs, next_obs = self.shift(obs, next_obs, self.base_task[index], generator)
-        action, reward, terminated, code = self.outcome.index_select(0, index).split(self.outcome_sizes, dim=1)
         if self.told_share > 0.0:
             told = torch.rand((len(index), 1), generator=generator, device=code.device) < self.told_share
             latent, next_latent = torch.where(told, code, latent), torch.where(told, code, next_latent)
@@ -179,6 +181,12 @@ class TransitionView:
             taught=None if self.taught is None else self.taught[index],
             group=None if self.group is None else self.group[index],
         )
+
+
+def _by_state(values: Tensor) -> Tensor:
+    """Return what there is of each transition ``[E, T, ...]`` by the state it is from, ``[E (T + 1), ...]``."""
+    none = values.new_zeros((len(values), 1, *values.shape[2:]))
+    return torch.cat([values, none], dim=1).flatten(0, 1)
 
 
 def _inferred(
@@ -226,13 +234,11 @@ class SACLearner:
         self._sources: list[Tensor] = list(self.critic.parameters())
         self._targets: list[Tensor] = list(self.target_critic.parameters())
         self.steps = 0
-        if fast and has_kernels(device):
-            in_kernels = CompiledSAC(self)
-            self._critic_gradients, self._actor_gradients = in_kernels.critic_gradients, in_kernels.actor_gradients
-        else:
-            gradients = partial(compiled_gradients, device=device) if fast else gradients_of
-            self._critic_gradients = gradients(self.critic_loss, list(self.critic.parameters()))
-            self._actor_gradients = gradients(self.actor_loss, list(self.actor.parameters()))
+        self.in_kernels = CompiledSAC(self) if fast and has_kernels(device) else None
+        compiled = fast and self.in_kernels is None
+        gradients = partial(compiled_gradients, device=device) if compiled else gradients_of
+        self._critic_gradients = gradients(self.critic_loss, list(self.critic.parameters()))
+        self._actor_gradients = gradients(self.actor_loss, list(self.actor.parameters()))
 
     @property
     def temperature(self) -> Tensor:
@@ -253,13 +259,21 @@ class SACLearner:
 
     def update(self, batch: TransitionBatch) -> dict[str, Tensor]:
         """Do a step under the present schedule. Does not ask the device for a number, so that it can be captured."""
-        metrics = self._critic_step(batch)
-        if self.steps % self.config.actor_every == 0:
-            metrics |= self._actor_step(batch)
-        with torch.no_grad():
-            torch._foreach_lerp_(self._targets, self._sources, self.config.target_rate)
+        if self.in_kernels is not None and batch.group is None:
+            metrics = self.in_kernels.step(batch)
+        else:
+            metrics = self._critic_step(batch)
+            if self.actor_learns:
+                metrics |= self._actor_step(batch)
+            with torch.no_grad():
+                torch._foreach_lerp_(self._targets, self._sources, self.config.target_rate)
         self.steps += 1
         return metrics
+
+    @property
+    def actor_learns(self) -> bool:
+        """Whether the next step is one of the actor too."""
+        return self.steps % self.config.actor_every == 0
 
     def critic_loss(self, batch: TransitionBatch, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the critics' loss and their values ``[2, B]``."""
@@ -283,14 +297,15 @@ class SACLearner:
             loss = loss + self.teacher_weight * (mean.tanh() - batch.taught).square().sum(dim=-1).mean()
         return loss, log_prob
 
-    def _noise(self, batch: TransitionBatch) -> Tensor:
+    def noise_for(self, batch: TransitionBatch) -> Tensor:
+        """Draw the standard normal noise ``[B, A]`` that picks actions."""
         return torch.randn(batch.action.shape, generator=self.generator, device=batch.action.device)
 
     def _descend(
         self, loss_of: Loss, find_gradients: Gradients, optimiser: Adam, batch: TransitionBatch
     ) -> tuple[Tensor, Tensor]:
         """Do a step of the optimiser; return the loss and what else `loss_of` tells, ``[..., B]``, detached."""
-        noise = self._noise(batch)
+        noise = self.noise_for(batch)
         if batch.group is None:
             loss, told, gradients = find_gradients(batch, noise)
             optimiser.descend(gradients)

@@ -32,14 +32,11 @@ TORCH_LIBRARY(tigr, library) {
       "mlp_backward(Tensor outer, Tensor x, Tensor[] hidden, Tensor[] weights, Tensor[] biases, bool of_input) -> "
       "Tensor[]");
   library.def(
-      "sac_critic_gradients(Tensor[] state, Tensor action, Tensor[] next_of_actor, Tensor[] next_of_critics, "
-      "Tensor reward, Tensor terminated, Tensor noise, Tensor log_temperature, float discount, float least_log_std, "
-      "float largest_log_std, Tensor[] actor, Tensor[] targets, Tensor[] target_norms, Tensor[] critics, "
-      "Tensor[] critic_norms) -> Tensor[]");
-  library.def(
-      "sac_actor_gradients(Tensor[] of_actor, Tensor[] of_critics, Tensor? taught, Tensor teacher_weight, "
-      "Tensor noise, Tensor log_temperature, float least_log_std, float largest_log_std, Tensor[] actor, "
-      "Tensor[] critics, Tensor[] critic_norms) -> Tensor[]");
+      "sac_step(Tensor[] batch, Tensor? taught, Tensor teacher_weight, Tensor[] noise, float discount, "
+      "float target_rate, float[] log_std_range, float[] rates, float[] adam, Tensor(a!)[] critics, "
+      "Tensor(b!)[] critic_state, Tensor(c!)[] targets, bool normal, Tensor(d!)[] actor, Tensor(e!)[] actor_state, "
+      "Tensor(f!) log_temperature, Tensor(g!)[] temperature_state, float target_entropy, "
+      "Tensor least_log_temperature) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(tigr, CPU, library) {
@@ -48,6 +45,5 @@ TORCH_LIBRARY_IMPL(tigr, CPU, library) {
   library.impl("mlp_last", &tigr::mlp::plain_last);
   library.impl("mlp_forward", &tigr::mlp::plain_forward);
   library.impl("mlp_backward", &tigr::mlp::plain_backward);
-  library.impl("sac_critic_gradients", &tigr::sac::critic_gradients);
-  library.impl("sac_actor_gradients", &tigr::sac::actor_gradients);
+  library.impl("sac_step", &tigr::sac::step);
 }
