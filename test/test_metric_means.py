@@ -10,8 +10,9 @@ from tigr_core.metric_means import MetricMeans
 
 def test_launches_count_as_many_steps_as_they_take() -> None:
     means = MetricMeans()
-    means.add("sac", {"loss": torch.tensor(7.0)})
-    means.add("sac", {"loss": torch.tensor(1.0), "entropy": torch.tensor(2.0)}, steps=2)
+    for number in (float, torch.tensor):  # numbers of C++ and of PyTorch
+        means.add("sac", {"loss": number(7.0)})
+        means.add("sac", {"loss": number(1.0), "entropy": number(2.0)}, steps=2)
     assert means.pop() == {"sac/loss": 3.0, "sac/entropy": 2.0}
     assert means.pop() == {}
 

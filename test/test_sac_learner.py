@@ -71,7 +71,7 @@ def test_critic_loss_sums_the_mean_squared_errors_of_both_critics(monkeypatch: p
     first, second = subject.critic(data.obs, data.latent, data.action).tolist()
     monkeypatch.setattr(subject, "target", lambda *_: torch.tensor([1.0, -1.0]))
     expected = sum(((q[0] - 1.0) ** 2 + (q[1] + 1.0) ** 2) / 2.0 for q in (first, second))
-    assert subject.step(data)["critic_loss"].item() == pytest.approx(expected, rel=1e-5)
+    assert float(subject.step(data)["critic_loss"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_actor_goes_where_the_critics_are_high(monkeypatch: pytest.MonkeyPatch) -> None:

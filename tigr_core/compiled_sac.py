@@ -34,7 +34,7 @@ class CompiledSAC:
         self._critics, self._targets, self._actor = ([*network.parameters()] for network in networks)
 
     @torch.no_grad()
-    def step(self, batch: TransitionBatch) -> dict[str, Tensor]:
+    def step(self, batch: TransitionBatch) -> dict[str, float]:
         """As `SACLearner.update` without groups of PCGrad; the learner counts the step."""
         learner, config = self._learner, self._learner.config
         optimisers = learner.critic_optimiser, learner.actor_optimiser, learner.temperature_optimiser
@@ -64,7 +64,7 @@ class CompiledSAC:
             learner.target_entropy,
             learner.least_log_temperature,
         )
-        return dict(zip(METRICS, metrics.unbind(), strict=False))  # the actor's only where it learns
+        return dict(zip(METRICS, metrics, strict=False))  # the actor's only where it learns
 
 
 def _state(optimiser: Adam) -> list[Tensor]:

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
+from tigr_core.metric_means import Metrics
 from tigr_core.sac_learner import SACLearner, TransitionBatch
 
-Metrics = dict[str, Tensor]
 # Records the kernels of a function without running them; returns its result, which they will fill, and what runs them.
 Capture = Callable[[Callable[[], Metrics]], tuple[Metrics, Callable[[], None]]]
 
@@ -51,7 +50,10 @@ class Launches:
 
     def _launched_steps(self) -> Metrics:
         steps = [self.learner.update(self.draw()) for _ in range(self.steps_per_launch)]
-        return {name: torch.stack([step[name] for step in steps if name in step]).mean() for name in steps[0]}
+        return {
+            name: torch.stack([torch.as_tensor(step[name]) for step in steps if name in step]).mean()
+            for name in steps[0]
+        }
 
 
 def cuda_capture(generator: torch.Generator) -> Capture:

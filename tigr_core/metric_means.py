@@ -3,26 +3,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+
+Metrics = Mapping[str, Tensor | float]
 
 
 class MetricMeans:
     """Running means of learner metrics, kept on their device so that adding one never waits for it."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor | float] = {}
         self._counts: dict[str, int] = {}
 
-    def add(self, prefix: str, metrics: dict[str, Tensor], steps: int = 1) -> None:
+    def add(self, prefix: str, metrics: Metrics, steps: int = 1) -> None:
         """Count the metrics of a step, or the means of several."""
         for name, value in metrics.items():
             key = f"{prefix}/{name}"
             total = self._sums.get(key)
-            # What a checkpoint held is on the CPU: a sum is not changed in place.
-            self._sums[key] = value.double() * steps if total is None else torch.add(total, value, alpha=steps)
+            if total is None:
+                self._sums[key] = (value.double() if isinstance(value, Tensor) else value) * steps
+            elif isinstance(value, Tensor):  # what a checkpoint held is on the CPU: a sum is not changed in place
+                self._sums[key] = torch.add(torch.as_tensor(total), value, alpha=steps)
+            else:
+                self._sums[key] = total + value * steps
             self._counts[key] = self._counts.get(key, 0) + steps
 
     def pop(self) -> dict[str, float]:

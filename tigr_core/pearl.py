@@ -16,6 +16,7 @@ from torch import Tensor
 from tigr_core.adam import Adam
 from tigr_core.config import SACConfig
 from tigr_core.fast import gradients_of
+from tigr_core.metric_means import Metrics
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pearl_encoder import PearlEncoder
 from tigr_core.replay import ReplayBuffer
@@ -106,7 +107,7 @@ class PearlLearner(SACLearner):
         self.critic_optimiser = Adam(learned, lr=config.critic_learning_rate)
         self._critic_gradients = gradients_of(self.critic_loss, learned)
 
-    def step(self, batch: PearlBatch) -> dict[str, Tensor]:  # type: ignore[override]
+    def step(self, batch: PearlBatch) -> Metrics:  # type: ignore[override]
         """Do one step of encoder and critics and, every `actor_every` steps, actor."""
         posterior = self.encoder.encode_sets(batch.context)
         noise = torch.randn(posterior.mean.shape, generator=self.generator, device=posterior.mean.device)

@@ -31,6 +31,7 @@ from tigr_core.checkpoint import restore_optimiser
 from tigr_core.compiled_sac import CompiledSAC
 from tigr_core.config import PCGradGroups, SACConfig
 from tigr_core.fast import Gradients, Loss, compiled_gradients, gradients_of, has_kernels
+from tigr_core.metric_means import Metrics
 from tigr_core.mixture import MixturePosterior
 from tigr_core.model import TaskInferenceModel
 from tigr_core.pcgrad import descend, groups_of, masks_of
@@ -245,7 +246,7 @@ class SACLearner:
         """The entropy weight, detached."""
         return self.log_temperature.detach().exp()
 
-    def step(self, batch: TransitionBatch) -> dict[str, Tensor]:
+    def step(self, batch: TransitionBatch) -> Metrics:
         """Do one critic step, every `actor_every` steps one actor and temperature step, and move the targets."""
         self.schedule()
         return self.update(batch)
@@ -257,14 +258,12 @@ class SACLearner:
         floor = config.min_temperature * self._left(config.min_temperature_half_life)
         self.least_log_temperature.fill_(math.log(floor) if floor > 0.0 else -math.inf)
 
-    def update(self, batch: TransitionBatch) -> dict[str, Tensor]:
+    def update(self, batch: TransitionBatch) -> Metrics:
         """Do a step under the present schedule. Does not ask the device for a number, so that it can be captured."""
         if self.in_kernels is not None and batch.group is None:
-            metrics = self.in_kernels.step(batch)
+            metrics: Metrics = self.in_kernels.step(batch)
         else:
-            metrics = self._critic_step(batch)
-            if self.actor_learns:
-                metrics |= self._actor_step(batch)
+            metrics = self._critic_step(batch) | (self._actor_step(batch) if self.actor_learns else {})
             with torch.no_grad():
                 torch._foreach_lerp_(self._targets, self._sources, self.config.target_rate)
         self.steps += 1

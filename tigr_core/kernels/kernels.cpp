@@ -36,7 +36,7 @@ TORCH_LIBRARY(tigr, library) {
       "float target_rate, float[] log_std_range, float[] rates, float[] adam, Tensor(a!)[] critics, "
       "Tensor(b!)[] critic_state, Tensor(c!)[] targets, bool normal, Tensor(d!)[] actor, Tensor(e!)[] actor_state, "
       "Tensor(f!) log_temperature, Tensor(g!)[] temperature_state, float target_entropy, "
-      "Tensor least_log_temperature) -> Tensor");
+      "Tensor least_log_temperature) -> float[]");
 }
 
 TORCH_LIBRARY_IMPL(tigr, CPU, library) {

@@ -221,7 +221,7 @@ inline float imitation(const float* shown, float weight, const float* output, in
 // Does a step of the critics and, where there is a second `noise` [B, A], of actor and temperature, and moves the
 // targets. Returns the critics' loss and mean value; then the actor's loss, entropy and temperature. `rates` are those of
 // critics, actor and temperature, `adam` beta1, beta2 and epsilon; a temperature that is not learned has no state.
-inline Tensor step(TensorList of_batch, const std::optional<Tensor>& taught, const Tensor& teacher_weight,
+inline std::vector<double> step(TensorList of_batch, const std::optional<Tensor>& taught, const Tensor& teacher_weight,
                    TensorList noise, double discount, double target_rate, at::ArrayRef<double> log_std_range,
                    at::ArrayRef<double> rates, at::ArrayRef<double> adam, TensorList critic_parts,
                    TensorList critic_state, TensorList target_parts, bool normal, TensorList actor_parts,
@@ -237,8 +237,7 @@ inline Tensor step(TensorList of_batch, const std::optional<Tensor>& taught, con
   const float *const reward = read(batch.reward, B), *const terminated = read(batch.terminated, B);
   const float* const shown = taught ? read(*taught, B * A) : nullptr;
   const float temperature = std::exp(log_temperature.item<float>()), share = discount;
-  const Tensor metrics = at::empty({acts ? 5 : 2}, batch.reward.options());
-  float* const told = metrics.mutable_data_ptr<float>();
+  std::vector<double> told(acts ? 5 : 2);
 
   // The actor for the next states and, as it does not change before, for the present ones.
   Tensor states = inputs_of({batch.next_obs, batch.next_latent}, 1);
@@ -290,7 +289,7 @@ inline Tensor step(TensorList of_batch, const std::optional<Tensor>& taught, con
     told[3] = entropy, told[4] = std::exp(log_temperature.item<float>());
   }
   at::_foreach_lerp_(target_parts, critic_parts, target_rate);
-  return metrics;
+  return told;
 }
 
 }  // namespace tigr::sac
