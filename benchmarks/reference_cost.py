@@ -4,18 +4,24 @@
 A plain re-statement with this project's networks, not the authors' program. Every estimate of z encodes the last 64
 transitions anew, zero-padded: one environment at a time while acting, 4096 contexts a step while learning inference,
 with all 64 transitions decoded from each z, and 256 contexts at every SAC step, whose next z is a copy of z. What is
-the same in both, SAC's own arithmetic, is this project's exact mode.
+the same in both, SAC's own arithmetic, is this project's exact mode. The authors' program has PyTorch use one thread,
+whatever the machine has (`torch.set_num_threads(1)`); here the number is chosen.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from multiprocessing import get_context
 
 import numpy as np
 import torch
 
 import envs
+from tigr_core import evaluation
+from tigr_core.collector import LocalCollector, Request
 from tigr_core.config import Config, override_config
 from tigr_core.controller import Controller
 from tigr_core.inference_learner import InferenceLearner
@@ -96,3 +102,50 @@ def _mean_seconds(call: Callable[[], None], repeats: int) -> float:
     for _ in range(repeats):
         call()
     return (time.perf_counter() - start) / repeats
+
+
+class Baseline:
+    """Times the parts on few repetitions in a process of its own.
+
+    There, memory is treated as a program without our care for it would treat it (`tigr_core/memory.py`). Use as a
+    context manager, which ends the process.
+    """
+
+    def __init__(self, config: Config, repeats: int) -> None:
+        self.config = config
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_prepare, initargs=(config, repeats))
+
+    def __enter__(self) -> Baseline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def rates(self, threads: int) -> dict[str, float]:
+        """Return steps a second of each part, with so many threads of PyTorch's."""
+        return self._pool.submit(_rates, threads).result()
+
+
+_prepared: tuple[ReferenceCost, int] | None = None  # in that process
+
+
+def _prepare(config: Config, repeats: int) -> None:
+    global _prepared
+    robot = envs.make_vector(config.env.id).spec_robot
+    replay = ReplayBuffer(config.training.replay_capacity, config.env.episode_steps)
+    rng, (train_tasks, _) = np.random.default_rng(0), evaluation.split_tasks(config)
+    model = TaskInferenceModel(config.model, robot.obs_dim, robot.action_dim)
+    with closing(LocalCollector(config.env, num_threads=torch.get_num_threads())) as collector:
+        replay.add(collector.collect(model, Request(train_tasks, list(range(len(train_tasks))), noise_seed=0)), rng)
+    _prepared = ReferenceCost(config, replay, robot.obs_dim, robot.action_dim), repeats
+
+
+def _rates(threads: int) -> dict[str, float]:
+    assert _prepared is not None
+    cost, repeats = _prepared
+    torch.set_num_threads(threads)
+    return {
+        "collection": 1.0 / cost.env_step_s(100 * repeats),
+        "inference": 1.0 / cost.inference_step_s(1),
+        "SAC": 1.0 / cost.sac_step_s(2 * repeats),
+    }

@@ -5,9 +5,10 @@ Prints a table and writes it as JSON. Rows and their ceilings are measured in tu
 speed by the minute; medians are told. Ceilings are a matrix product at the policy's size (256 x 300 x 300), in float32
 for the exact mode and for the fast one in what that multiplies in (`fast.product_dtype`), and physics alone, a share of
 the robots in each thread (`ceilings.py`). With ``--device cuda`` the parts that learn are measured there.
-The baseline is `reference_cost.py`, timed on few repetitions before, between and after epochs, in a process of its own;
-means are compared. An epoch is as many environment, inference and SAC steps as the configuration says, with the
-encoding of the view that SAC reads, at a replay buffer that fills the view.
+The baseline is `reference_cost.py`, timed on few repetitions before, between and after epochs; means are compared. As
+the authors' program it has one thread, and it is timed with as many as here, too. An epoch is as many environment,
+inference and SAC steps as the configuration says, with the encoding of the view that SAC reads, at a replay buffer that
+fills the view.
 """
 
 from __future__ import annotations
@@ -21,17 +22,14 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 from ceilings import CPU, inference_flops, matmul_flops, raw_env_steps, sac_flops, seconds_per_call, wait_for
-from reference_cost import ReferenceCost
+from reference_cost import Baseline
 from rich.console import Console
 from rich.table import Table
 
@@ -70,6 +68,16 @@ class Row:
 def shown(value: float) -> str:
     """Return a number as the table shows it."""
     return f"{value:,.1f}" if abs(value) >= 10.0 else f"{value:.2g}"
+
+
+def told(seconds: list[float]) -> str:
+    """Return durations as a note tells them."""
+    return ", ".join(f"{value:,.0f}" for value in seconds) + " s"
+
+
+def count_of(threads: int) -> str:
+    """Return a number of threads in words."""
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 class Bench:
@@ -212,17 +220,16 @@ class Measurement:
         return self.add(name, statistics.median(achieved), unit, statistics.median(ceilings))
 
     def add_epoch(
-        self, name: str, epochs: list[dict[str, float]], how: str, baseline_s: list[float] | None = None
+        self, name: str, epochs: list[dict[str, float]], how: str, baseline_s: dict[int, list[float]] | None = None
     ) -> None:
-        """Add a row of the mean of epochs from the seconds of their parts."""
+        """Add a row of the mean of epochs from the seconds of their parts; those of the baseline by its threads."""
         totals = [sum(parts.values()) for parts in epochs]
         split = ", ".join(f"{part} {np.mean([parts[part] for parts in epochs]):.1f} s" for part in epochs[0])
-        gain = ""
-        if baseline_s is not None:
-            told, each = (", ".join(f"{seconds:,.0f}" for seconds in times) for times in (baseline_s, totals))
-            times_faster = np.mean(baseline_s) / np.mean(totals)
-            gain = f"{times_faster:.0f} times faster than the baseline ({told} s around epochs of {each} s); "
-        self.add(name, float(np.mean(totals)), "s", note=f"{gain}{how}: {split}")
+        gains = [
+            f"{np.mean(times) / np.mean(totals):.0f} times faster than the baseline on {count_of(on)} ({told(times)})"
+            for on, times in (baseline_s or {}).items()
+        ]
+        self.add(name, float(np.mean(totals)), "s", note="; ".join([*gains, f"{how} ({told(totals)}): {split}"]))
 
 
 def measure(config: Config, budget_s: float, turns: int, console: Console, device: torch.device) -> list[Row]:
@@ -233,7 +240,7 @@ def measure(config: Config, budget_s: float, turns: int, console: Console, devic
     found.add("physics alone", raw_env_steps(config, threads), "env steps/s", note=f"{threads} threads")
     exact = Bench(config_of_mode(config, "exact"), budget_s)
     with Baseline(exact.config, repeats=2 * turns) as baseline:
-        baseline.add_rows(found)
+        add_baseline(found, baseline)
         for mode in ("exact", "fast"):
             known = exact if mode == "exact" and device == CPU else None
             bench = known or Bench(config_of_mode(config, mode), budget_s, exact.replay, device)
@@ -247,67 +254,19 @@ def config_of_mode(config: Config, mode: str) -> Config:
     return override_config(config, [f"training.fast={str(mode == 'fast').lower()}"])
 
 
-class Baseline:
-    """The reference's arithmetic, timed on few repetitions in a process of its own.
-
-    There, memory is treated as a program without our care for it would treat it (`tigr_core/memory.py`). Use as a
-    context manager, which ends the process.
-    """
-
-    def __init__(self, config: Config, repeats: int) -> None:
-        self.config = config
-        self._pool = ProcessPoolExecutor(
-            1,
-            get_context("spawn"),
-            initializer=_prepare_baseline,
-            initargs=(config, repeats, torch.get_num_threads()),
-        )
-
-    def __enter__(self) -> Baseline:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-
-    def rates(self) -> dict[str, float]:
-        """Return steps a second of its parts."""
-        return self._pool.submit(_baseline_rates).result()
-
-    def epoch_s(self) -> float:
-        """Return the seconds of its epoch."""
-        return sum(epoch_seconds(self.config, self.rates()).values())
-
-    def add_rows(self, found: Measurement) -> None:
-        """Add the rows of its parts and its epoch."""
-        rates = self.rates()
-        for name, rate in rates.items():
-            found.add(f"baseline: {name}", rate, "steps/s", note="the reference's arithmetic, few repetitions")
-        found.add_epoch("baseline: epoch", [epoch_seconds(self.config, rates)], "from its parts")
+def thread_counts() -> list[int]:
+    """Return how many threads the baseline is timed with: those of the authors' program first."""
+    return sorted({1, torch.get_num_threads()})
 
 
-_baseline: tuple[ReferenceCost, int] | None = None  # of the baseline's process
-
-
-def _prepare_baseline(config: Config, repeats: int, threads: int) -> None:
-    global _baseline
-    torch.set_num_threads(threads)
-    robot = envs.make_vector(config.env.id).spec_robot
-    replay = ReplayBuffer(config.training.replay_capacity, config.env.episode_steps)
-    rng, (train_tasks, _) = np.random.default_rng(0), evaluation.split_tasks(config)
-    model = TaskInferenceModel(config.model, robot.obs_dim, robot.action_dim)
-    with closing(LocalCollector(config.env, num_threads=threads)) as collector:
-        replay.add(collector.collect(model, Request(train_tasks, list(range(len(train_tasks))), noise_seed=0)), rng)
-    _baseline = ReferenceCost(config, replay, robot.obs_dim, robot.action_dim), repeats
-
-
-def _baseline_rates() -> dict[str, float]:
-    assert _baseline is not None
-    cost, repeats = _baseline
-    return {
-        "collection": 1.0 / cost.env_step_s(100 * repeats),
-        "inference": 1.0 / cost.inference_step_s(1),
-        "SAC": 1.0 / cost.sac_step_s(2 * repeats),
-    }
+def add_baseline(found: Measurement, baseline: Baseline) -> None:
+    """Add the rows of the baseline's parts and its epoch."""
+    for threads in thread_counts():
+        rates, on = baseline.rates(threads), count_of(threads)
+        if threads == 1:
+            for name, rate in rates.items():
+                found.add(f"baseline: {name}", rate, "steps/s", note=f"the reference's arithmetic on {on}")
+        found.add_epoch(f"baseline: epoch, {on}", [epoch_seconds(baseline.config, rates)], "from its parts")
 
 
 def measure_mode(found: Measurement, bench: Bench, mode: str, baseline: Baseline) -> None:
@@ -335,12 +294,19 @@ def measure_mode(found: Measurement, bench: Bench, mode: str, baseline: Baseline
 
 def add_epochs(found: Measurement, name: str, bench: Bench, expected: dict[str, float], baseline: Baseline) -> None:
     """Add the row of epochs, run as often as there is time for, with the baseline before and after each."""
-    baseline_s, epochs, spent = [baseline.epoch_s()], [], 0.0
-    real = sum(expected.values()) < REAL_EPOCH_S
+    epochs: list[dict[str, float]] = []
+    baseline_s: dict[int, list[float]] = {threads: [] for threads in thread_counts()}
+
+    def time_baseline() -> None:
+        for threads, times in baseline_s.items():
+            times.append(sum(epoch_seconds(bench.config, baseline.rates(threads)).values()))
+
+    time_baseline()
+    real, spent = sum(expected.values()) < REAL_EPOCH_S, 0.0
     while not epochs or (real and len(epochs) < found.turns and spent + spent / len(epochs) < EPOCHS_S):
         epochs.append(bench.epoch() if real else expected)
         spent += sum(epochs[-1].values())
-        baseline_s.append(baseline.epoch_s())
+        time_baseline()
     found.add_epoch(name, epochs, "run" if real else "from its parts", baseline_s)
 
 
