@@ -61,7 +61,8 @@ class ReferenceCost:
         return _mean_seconds(self._inference_step, repeats)
 
     def _inference_step(self) -> None:
-        targets = self.learner._draw_windows(self.replay, False)  # encodes every window
+        numbers = self.learner._draw_numbers(self.replay, validation=False)
+        targets = self.learner._read_windows(self.replay, numbers, validation=False)  # encodes every window
         posterior = self.model.encoder.posterior(targets.hidden)
         noise = torch.randn(posterior.mean.shape, generator=self.generator)
         latent = posterior.sample(noise)

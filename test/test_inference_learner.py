@@ -80,11 +80,10 @@ def test_reconstructions_are_rebalanced_by_their_validation_losses(context: str)
     subject = learner(tiny_model(context=context), rebalance_every=2)
     replay = replay_of(two_task_episodes(10, steps=12))
     assert "validation_state" not in subject.step(replay)
-    assert subject.state_weight == subject.reward_weight == 1.0 / 3.0
+    assert subject.balance.tolist() == pytest.approx([1.0 / 3.0, 1.0 / 3.0])
     metrics = subject.step(replay)
     state, reward = metrics["validation_state"].item(), metrics["validation_reward"].item()
-    assert subject.state_weight == pytest.approx(reward / (state + reward))
-    assert subject.reward_weight == pytest.approx(state / (state + reward))
+    assert subject.balance.tolist() == pytest.approx([reward / (state + reward), state / (state + reward)])
 
 
 def test_an_epoch_ends_when_its_validation_loss_no_longer_falls() -> None:
@@ -134,7 +133,8 @@ def test_windows_are_decoded_from_where_their_last_task_began() -> None:
     episodes = numbered_episodes([8] * 20, steps=8)
     episodes.parameter[:, 4:] += 0.5
     subject = learner(tiny_model(1, 1, context="window"))
-    targets, _ = subject._draw(replay_of(episodes), validation=False)
+    replay = replay_of(episodes)
+    targets, _ = subject._draw(replay, subject._draw_numbers(replay, validation=False), validation=False)
     new, decoded = targets.decoded[..., 0] % 100 >= 4, targets.weight > 0
     assert (new == new[:, -1:])[decoded].all() and decoded[:, -1].all()
     assert (new[:, -1:] & ~new & ~decoded).any(), "some began under the old task"
@@ -205,7 +205,7 @@ def test_a_few_steps_reduce_the_loss(context: str) -> None:
 @BOTH_CONTEXTS
 def test_gradients_reach_encoder_and_decoder_and_stop_there(context: str) -> None:
     model = tiny_model(context=context)
-    learner(model).step(replay_of(two_task_episodes(10, steps=12)))
+    learner(model).loss(replay_of(two_task_episodes(10, steps=12)))[0].backward()
     for part in (model.encoder, model.decoder):
         for name, parameter in part.named_parameters():
             assert parameter.grad is not None and parameter.grad.abs().sum() > 0.0, name

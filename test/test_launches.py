@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,13 @@ import torch
 from helpers import generator, tiny_model, two_task_episodes
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_flatten, tree_map_only
 
 from envs.tasks import BaseTask, TaskSet
 from tigr_core.config import InferenceConfig, SACConfig
 from tigr_core.inference_learner import InferenceLearner
-from tigr_core.launches import STEPS_BEFORE_CAPTURE, Launches, Metrics
+from tigr_core.launches import STEPS_BEFORE_CAPTURE, Launched, Launches, Metrics
+from tigr_core.model import TaskInferenceModel
 from tigr_core.random_shift import RandomShift
 from tigr_core.replay import ReplayBuffer
 from tigr_core.sac_learner import SACLearner, TransitionBatch, TransitionView
@@ -41,8 +43,9 @@ class Recording(TorchDispatchMode):
         self.calls: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = tree_map_only(Tensor, Tensor.detach, (args, kwargs or {}))  # of sizes as they are now
         result = func(*args, **(kwargs or {}))
-        self.calls.append((func, args, kwargs or {}, result))
+        self.calls.append((func, *given, tree_map_only(Tensor, Tensor.detach, result)))
         return result
 
     @property
@@ -96,6 +99,12 @@ def learner_and_view(**settings: Any) -> tuple[SACLearner, TransitionView]:
     return SACLearner(model, config, generator=generator(1)), view
 
 
+def inference_learner(model: TaskInferenceModel, **settings: Any) -> InferenceLearner:
+    sizes: dict[str, Any] = {"batch_size": 8, "targets_per_sequence": 4, "sequence_length": 10, "segment_length": 5}
+    config = InferenceConfig(**sizes, anchor_weight=1.0, **settings)
+    return InferenceLearner(model, config, TASKS, rng=np.random.default_rng(0), generator=generator())
+
+
 def taken(launches: Launches, steps: int) -> list[int]:
     counts: list[int] = []
     while sum(counts) < steps:
@@ -121,6 +130,19 @@ def test_launches_learn_what_single_steps_learn(actor_every: int) -> None:
     assert counts.index(each) >= STEPS_BEFORE_CAPTURE and counts.index(each) % actor_every == 0
     for single, launched in zip(*results, strict=True):
         assert torch.equal(single, launched)
+
+
+@pytest.mark.parametrize("context", ["stream", "window"])
+def test_launches_of_inference_learn_what_its_steps_learn(context: str) -> None:
+    results = []
+    for launched in (False, True):
+        learner, replay = inference_learner(tiny_model(context=context), rebalance_every=3), filled()
+        learn = Launched(partial(learner.learn, replay), recorded) if launched else None
+        metrics = [{name: float(value) for name, value in learner.step(replay, learn).items()} for _ in range(12)]
+        parameters = [*learner.model.encoder.parameters(), *learner.model.decoder.parameters()]
+        results.append((metrics, [parameter.detach() for parameter in parameters]))
+    assert results[0][0] == results[1][0] and len({step["loss"] for step in results[0][0]}) == 12
+    assert all(map(torch.equal, results[0][1], results[1][1]))
 
 
 def test_the_schedule_is_set_before_each_launch() -> None:
@@ -171,20 +193,13 @@ def test_a_step_of_control_neither_reads_from_the_device_nor_mixes_devices() -> 
 @pytest.mark.usefixtures("on_meta")
 @pytest.mark.parametrize("context", ["stream", "window"])
 def test_a_step_of_inference_neither_reads_from_the_device_nor_mixes_devices(context: str) -> None:
-    model, replay = tiny_model(context=context).to("meta"), filled("meta")
-    config = InferenceConfig(
-        batch_size=8, targets_per_sequence=4, sequence_length=10, segment_length=5, anchor_weight=1.0
-    )
-    learner = InferenceLearner(model, config, TASKS, rng=np.random.default_rng(0), generator=generator())
+    learner, replay = inference_learner(tiny_model(context=context).to("meta")), filled("meta")
     for _ in range(2):  # the second goes on where the first one's streams ended
         assert {value.device.type for value in learner.step(replay).values()} == {"meta"}
 
 
 def test_a_processor_waits_for_no_number_of_an_inference_step() -> None:
-    learner = InferenceLearner(
-        tiny_model(), InferenceConfig(batch_size=8), TASKS, rng=np.random.default_rng(0), generator=generator()
-    )
-    replay = filled()
+    learner, replay = inference_learner(tiny_model()), filled()
     with Recording() as recording:
         learner.step(replay)
     assert not recording.waits and len(recording.calls) > 100

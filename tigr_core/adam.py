@@ -11,31 +11,38 @@ from torch import Tensor
 
 
 class Adam(torch.optim.Adam):
-    """PyTorch's fused Adam, for one group of parameters, that also steps along gradients as they are given.
+    """PyTorch's fused Adam that also steps along gradients as they are given.
 
     `descend` leaves out what `step` looks up and checks anew each time, half of the time of a small step.
+
+    Args:
+        parameters: those that learn at the rate `lr`, or groups of them with rates of their own as PyTorch has them.
+        capturable: whether its steps can be captured on a GPU.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, *, capturable: bool = False) -> None:
+    def __init__(self, parameters: Iterable[Any], lr: float = 0.0, *, capturable: bool = False) -> None:
         super().__init__(parameters, lr=lr, fused=True, capturable=capturable)
         self._parts: tuple[list[Tensor], ...] | None = None
 
     @torch.no_grad()
     def descend(self, gradients: Sequence[Tensor]) -> None:
         """Do a step along gradients, one for each parameter in their order."""
-        (group,) = self.param_groups
         parameters, means, squares, steps = self.parts()
         # PyTorch's fused Adam reads memory in its order: gradients have to lie there as their parameters do.
         lying = [
             gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
             for gradient, parameter in zip(gradients, parameters, strict=True)
         ]
-        beta1, beta2 = group["betas"]
         torch._foreach_add_(steps, 1)
-        torch._fused_adam_(
-            parameters, lying, means, squares, [], steps, amsgrad=False, lr=group["lr"], beta1=beta1, beta2=beta2,
-            weight_decay=0.0, eps=group["eps"], maximize=False,
-        )  # fmt: skip
+        end = 0
+        for group in self.param_groups:
+            begin, end = end, end + len(group["params"])
+            parts = (values[begin:end] for values in (parameters, lying, means, squares, [], steps))
+            beta1, beta2 = group["betas"]
+            torch._fused_adam_(
+                *parts, amsgrad=False, lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"],
+                maximize=False,
+            )  # fmt: skip
 
     def parts(self) -> tuple[list[Tensor], ...]:
         """Return parameters, running means of their gradients and of these squared, and numbers of steps."""
@@ -44,7 +51,7 @@ class Adam(torch.optim.Adam):
         return self._parts
 
     def _begun(self) -> tuple[list[Tensor], ...]:
-        parameters: list[Tensor] = self.param_groups[0]["params"]
+        parameters: list[Tensor] = [parameter for group in self.param_groups for parameter in group["params"]]
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter] = {

@@ -11,7 +11,7 @@ moment. Terms are means over the batch. Gradients of the policy never arrive her
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from envs.tasks import TaskSet
+from tigr_core.adam import Adam
 from tigr_core.checkpoint import restore_optimiser
 from tigr_core.chunked import sum_chunks
 from tigr_core.compiled_mixture import compiled_draw
@@ -35,6 +36,7 @@ from tigr_core.replay import Context, ReplayBuffer, sent
 from tigr_core.task_code import TaskCode
 
 INITIAL_RECONSTRUCTION_WEIGHT = 1.0 / 3.0
+Learn = Callable[..., dict[str, Tensor]]
 DECODED_AT_ONCE = 4096  # transitions on a CPU: what the decoder's layers pass on stays in the cache of a core
 
 
@@ -66,7 +68,7 @@ class InferenceLearner:
         self.task_code = None
         if config.anchor_weight > 0.0:
             self.task_code = TaskCode(tasks, model.config.latent_dim, model.normaliser.mean.device)
-        self.state_weight = self.reward_weight = INITIAL_RECONSTRUCTION_WEIGHT
+        self.balance = torch.full((2,), INITIAL_RECONSTRUCTION_WEIGHT, device=model.normaliser.mean.device)
         self.steps = 0
         self.early_stopping = EarlyStopping(config.early_stopping_steps)
         self._terms, self._draw_latent = self.terms, self._draw_of_posterior
@@ -83,8 +85,10 @@ class InferenceLearner:
                 self._fast_hidden_sequence = fast_hidden_sequence(model.encoder, device)
                 self.encode_episodes = with_fast_products(self._encode_episodes, device)
         self._streams: Tensor | None = None  # GRU states at which endless training streams have arrived, [B // 2, H]
-        self.optimiser = torch.optim.Adam(
-            [{"params": list(network.parameters())} for network in (model.encoder, model.decoder)], fused=True
+        self._parameters = [*model.encoder.parameters(), *model.decoder.parameters()]
+        self.optimiser = Adam(
+            [{"params": list(network.parameters())} for network in (model.encoder, model.decoder)],
+            capturable=model.normaliser.mean.device.type == "cuda",
         )
         self.scale_rates(1.0)
 
@@ -94,18 +98,25 @@ class InferenceLearner:
         for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
             group["lr"] = share * rate
 
-    def step(self, replay: ReplayBuffer) -> dict[str, Tensor]:
-        """Do one optimisation step; every `rebalance_every` steps measure validation losses and re-balance."""
-        self.optimiser.zero_grad(set_to_none=True)
-        if self.config.pcgrad is None:
-            loss, metrics = self.loss(replay)
-            loss.backward()
-        else:
-            metrics = self._descend_by_groups(replay)
-        self.optimiser.step()
+    def step(self, replay: ReplayBuffer, learn: Learn | None = None) -> dict[str, Tensor]:
+        """Do one optimisation step; every `rebalance_every` steps measure validation losses and re-balance.
+
+        `learn` is another way to call `self.learn` with this replay buffer (`launches.py`).
+        """
+        numbers = self._draw_numbers(replay, validation=False)
+        metrics = self.learn(replay, *numbers) if learn is None else learn(*numbers)
         self.steps += 1
         if self.steps % self.config.rebalance_every == 0:
-            metrics |= self._rebalance(replay)
+            metrics = metrics | self._rebalance(replay)
+        return metrics
+
+    def learn(self, replay: ReplayBuffer, *numbers: Tensor) -> dict[str, Tensor]:
+        """Learn from what numbers of `_draw_numbers` pick. Without PCGrad the device is not asked for a number."""
+        if self.config.pcgrad is None:
+            loss, metrics = self._loss_of(*self._draw(replay, numbers, validation=False))
+            self.optimiser.descend(torch.autograd.grad(loss, self._parameters, materialize_grads=True))
+        else:
+            metrics = self._descend_by_groups(replay, numbers)
         return metrics
 
     @torch.no_grad()
@@ -118,7 +129,7 @@ class InferenceLearner:
         state, reward = float(metrics["state"]), float(metrics["reward"])
         total = state + reward
         if total > 0.0:
-            self.state_weight, self.reward_weight = 1.0 - state / total, 1.0 - reward / total
+            self.balance.copy_(torch.tensor([1.0 - state / total, 1.0 - reward / total]))
         self.early_stopping.update(self.steps, total)
         return {"validation_state": metrics["state"], "validation_reward": metrics["reward"]}
 
@@ -128,12 +139,24 @@ class InferenceLearner:
 
     def loss(self, replay: ReplayBuffer, *, validation: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss on a fresh batch of contexts and its terms."""
-        return self._loss_of(*self._draw(replay, validation))
+        numbers = self._draw_numbers(replay, validation)
+        return self._loss_of(*self._draw(replay, numbers, validation))
 
-    def _draw(self, replay: ReplayBuffer, validation: bool) -> tuple[Targets, Tensor]:
-        """Draw a batch of contexts, and the noise ``[B, K, L]`` of its latents."""
-        draw = self._draw_windows if self.model.config.context == "window" else self._draw_sequences
-        targets = draw(replay, validation)
+    def _draw_numbers(self, replay: ReplayBuffer, validation: bool) -> tuple[Tensor, ...]:
+        """Draw on the processor which transitions to read: their places, and more as the context is read."""
+        config, context_length = self.config, self.model.config.context_length
+        if self.model.config.context == "window":
+            return replay.draw_windows(config.batch_size, context_length, self.rng, validation=validation)
+        sequences = max(1, config.batch_size // config.targets_per_sequence)
+        places = replay.draw_sequences(
+            sequences, config.sequence_length, config.segment_length, self.rng, validation=validation
+        )
+        return *places, *self._draw_targets(sequences)
+
+    def _draw(self, replay: ReplayBuffer, numbers: Sequence[Tensor], validation: bool) -> tuple[Targets, Tensor]:
+        """Return the contexts that numbers pick, and draw the noise ``[B, K, L]`` of their latents."""
+        read = self._read_windows if self.model.config.context == "window" else self._read_sequences
+        targets = read(replay, numbers, validation)
         components, latent_dim = self.model.config.num_components, self.model.config.latent_dim
         noise = torch.randn(
             (len(targets.hidden), components, latent_dim), generator=self.generator, device=targets.hidden.device
@@ -145,10 +168,10 @@ class InferenceLearner:
         loss = sum((self._weights[name] * value for name, value in terms.items()), start=noise.new_zeros(()))
         return loss, {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
 
-    def _descend_by_groups(self, replay: ReplayBuffer) -> dict[str, Tensor]:
-        """Set the gradients by PCGrad; return the terms of the loss of the whole batch."""
+    def _descend_by_groups(self, replay: ReplayBuffer, numbers: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Step along gradients of PCGrad; return the terms of the loss of the whole batch."""
         assert self.config.pcgrad is not None
-        targets, noise = self._draw(replay, validation=False)
+        targets, noise = self._draw(replay, numbers, validation=False)
         posterior = self.model.encoder.posterior
         group = groups_of(
             self.config.pcgrad, targets.base_task, lambda: posterior(targets.hidden).weights.detach(), self.generator
@@ -160,16 +183,17 @@ class InferenceLearner:
             loss, terms = self._loss_of(Targets(*(values[mask] for values in targets)), noise[mask])
             losses.append(share * loss)
             metrics = {name: metrics.get(name, 0.0) + share * value for name, value in terms.items()}
-        descend(losses, [*self.model.encoder.parameters(), *self.model.decoder.parameters()], self.generator)
+        descend(losses, self._parameters, self.generator)
+        self.optimiser.step()
         return metrics
 
     @property
-    def _weights(self) -> dict[str, float]:
+    def _weights(self) -> dict[str, float | Tensor]:
         """The weight of each term of the loss."""
         config = self.config
         return {
-            "state": self.state_weight,
-            "reward": self.reward_weight,
+            "state": self.balance[0],
+            "reward": self.balance[1],
             "kl": config.kl_weight,
             "separation": config.separation_weight,
             "sparsity": config.sparsity_weight,
@@ -203,29 +227,27 @@ class InferenceLearner:
     def _draw_of_output(self, hidden: Tensor, noise: Tensor) -> Draw:
         return compiled_draw(self.model.encoder.head_output(hidden), noise)
 
-    def _draw_windows(self, replay: ReplayBuffer, validation: bool) -> Targets:
-        config, model = self.config, self.model
-        context, mask = replay.sample_windows(
-            config.batch_size, model.config.context_length, self.rng, validation=validation
-        )
+    def _read_windows(self, replay: ReplayBuffer, numbers: Sequence[Tensor], validation: bool) -> Targets:
+        model, (*places, mask) = self.model, numbers
+        context = replay.context(*places)
         x = self._normalised(context) * mask.unsqueeze(-1)
         now = torch.arange(x.shape[1], device=x.device)
         same = (now >= context.segment_start[:, -1:]).to(x)  # z is of the task that the window ends in
         hidden, weight = model.encoder.hidden_windows(x), same / same.sum(dim=1, keepdim=True)
         return Targets(hidden, x, weight, context.base_task[:, -1], context.parameter[:, -1])
 
-    def _draw_sequences(self, replay: ReplayBuffer, validation: bool) -> Targets:
-        config = self.config
-        sequences = max(1, config.batch_size // config.targets_per_sequence)
-        context = replay.sample_sequences(
-            sequences, config.sequence_length, config.segment_length, self.rng, validation=validation
-        )
-        x = self._normalised(context)
-        rows, seen = self._draw_targets(sequences)
+    def _read_sequences(self, replay: ReplayBuffer, numbers: Sequence[Tensor], validation: bool) -> Targets:
+        *places, rows, seen = numbers
+        context = replay.context(*places)
+        x, sequences = self._normalised(context), len(context.obs)
         run = self._fast_hidden_sequence or self.model.encoder.hidden_sequence
         hidden = run(x, self._start_states(x, goes_on=not validation))
         if not validation:
-            self._streams = hidden[: sequences // 2, -1].detach()
+            arrived = hidden[: sequences // 2, -1].detach()
+            if self._streams is None or self._streams.shape != arrived.shape:
+                self._streams = arrived.clone()
+            else:
+                self._streams.copy_(arrived)  # what is captured reads it there
             # A stream that goes on knows another task until it has seen a transition of its new segment.
             seen = torch.where(rows < sequences // 2, seen.clamp_min(1), seen)
         last = (seen - 1).clamp_min(0)  # the segment of a target is that of the last transition it has seen
@@ -293,7 +315,7 @@ class InferenceLearner:
         """Return what a checkpoint needs beside the model."""
         return {
             "optimiser": self.optimiser.state_dict(),
-            "weights": [self.state_weight, self.reward_weight],
+            "weights": self.balance.tolist(),
             "steps": self.steps,
             "streams": self._streams,
             "early_stopping": self.early_stopping.state_dict(),
@@ -302,7 +324,7 @@ class InferenceLearner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore from a checkpoint."""
         restore_optimiser(self.optimiser, state["optimiser"])
-        self.state_weight, self.reward_weight = state["weights"]
+        self.balance.copy_(torch.tensor(state["weights"]))
         self.steps = int(state["steps"])
         self.early_stopping.load_state_dict(state["early_stopping"])
         streams = state["streams"]

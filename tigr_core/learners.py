@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from envs.tasks import TaskSet
 from tigr_core.config import Config
 from tigr_core.imagination import ImaginingView
 from tigr_core.inference_learner import InferenceLearner
-from tigr_core.launches import Capture, Launches, cuda_capture
+from tigr_core.launches import Capture, Launched, Launches, cuda_capture
 from tigr_core.memory import keep_freed_memory
 from tigr_core.metric_means import MetricMeans
 from tigr_core.model import TaskInferenceModel
@@ -133,8 +134,10 @@ class Learners:
         total = config.first_epoch_steps if epoch == 1 else config.steps_per_epoch
         if self.inferred == 0:
             learner.early_stopping.begin(learner.steps)
+        capture = self._capture(self.generator) if config.pcgrad is None else None
+        learn = Launched(partial(learner.learn, self.replay), capture) if capture else None
         while self.inferred < total and not learner.early_stopping.reached:
-            self.means.add("inference", learner.step(self.replay))
+            self.means.add("inference", learner.step(self.replay, learn))
             self.inferred += 1
             self.progress.phase("inference", self.inferred, total)
             if self.stop():
@@ -180,9 +183,12 @@ class Learners:
 
     def capture_of(self, view: View) -> Capture | None:
         """Return how SAC's steps on a view are captured; None where they ask the device for numbers, or need not be."""
-        if self.device.type != "cuda" or not isinstance(view, TransitionView) or view.group is not None:
-            return None
-        return cuda_capture(self.control_generator)
+        possible = isinstance(view, TransitionView) and view.group is None
+        return self._capture(self.control_generator) if possible else None
+
+    def _capture(self, generator: torch.Generator) -> Capture | None:
+        """Return how steps that draw from a generator are captured, on a device where that pays."""
+        return cuda_capture(generator) if self.device.type == "cuda" else None
 
     def _draw_view(self) -> Tensor:
         """Choose this epoch's replay episodes: as many as its draws need, so that none is encoded in vain."""

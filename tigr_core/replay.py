@@ -240,12 +240,13 @@ class ReplayBuffer:
         odds = np.interp(age, [0, max(self.num_episodes - 1, 1)], LINEAR_ODDS)
         return odds / odds.sum()
 
-    def sample_windows(
+    def draw_windows(
         self, batch: int, window: int, rng: np.random.Generator, *, validation: bool = False
-    ) -> tuple[Context, Tensor]:
-        """Return the `window` transitions before random times, and a mask ``[B, W]`` of those inside the episode.
+    ) -> tuple[Tensor, ...]:
+        """Draw the `window` transitions before random times; at least one of every window is real.
 
-        At least one transition of every window is real.
+        Returns:
+            the places that `context` reads, and a mask of those inside the episode, ``[B, W]`` each, on the device.
         """
         pool = self.episode_pool(validation=validation)
         episode = rng.choice(pool, size=batch, p=self._odds(pool))
@@ -254,10 +255,17 @@ class ReplayBuffer:
         step = end[:, None] - window + np.arange(window)[None, :]
         mask = step >= 0
         first = np.broadcast_to((window - np.minimum(end, window))[:, None], step.shape)
-        context = self._gather(np.broadcast_to(episode[:, None], step.shape), step.clip(0), first)
-        return context, sent(mask, self.device)
+        places = (np.broadcast_to(episode[:, None], step.shape), step.clip(0), first, mask)
+        return tuple(sent(values, self.device) for values in places)
 
-    def sample_sequences(
+    def sample_windows(
+        self, batch: int, window: int, rng: np.random.Generator, *, validation: bool = False
+    ) -> tuple[Context, Tensor]:
+        """Return what `draw_windows` draws, and the mask."""
+        *places, mask = self.draw_windows(batch, window, rng, validation=validation)
+        return self.context(*places), mask
+
+    def draw_sequences(
         self,
         batch: int,
         steps: int,
@@ -265,11 +273,14 @@ class ReplayBuffer:
         rng: np.random.Generator,
         *,
         validation: bool = False,
-    ) -> Context:
-        """Return sequences ``[B, T]`` spliced from pieces of random episodes, so that the task changes on the way.
+    ) -> tuple[Tensor, ...]:
+        """Draw sequences spliced from pieces of random episodes, so that the task changes on the way.
 
         The first piece starts where an episode starts; the number of steps to the next splice is geometric with mean
         `segment_length`.
+
+        Returns:
+            the places that `context` reads, ``[B, T]`` each, on the device.
         """
         pool, length = self.episode_pool(validation=validation), self.length.numpy()
         odds, (source, take) = self._odds(pool), np.empty((2, batch, 0), dtype=np.int64)
@@ -285,10 +296,23 @@ class ReplayBuffer:
         now = np.arange(steps)
         piece = (now[:, None] >= end[:, None, :]).sum(axis=2)  # [B, T], the number of each step's piece
         episode, start, first = (np.take_along_axis(values, piece, axis=1) for values in (source, begin, offset))
-        return self._gather(episode, first + now - start, start)
+        return tuple(sent(values, self.device) for values in (episode, first + now - start, start))
 
-    def _gather(self, episode: np.ndarray, step: np.ndarray, start: np.ndarray) -> Context:
-        e, t, piece_start = (sent(values, self.device) for values in (episode, step, start))
+    def sample_sequences(
+        self,
+        batch: int,
+        steps: int,
+        segment_length: int,
+        rng: np.random.Generator,
+        *,
+        validation: bool = False,
+    ) -> Context:
+        """Return what `draw_sequences` draws, ``[B, T]``."""
+        return self.context(*self.draw_sequences(batch, steps, segment_length, rng, validation=validation))
+
+    def context(self, episode: Tensor, step: Tensor, piece_start: Tensor) -> Context:
+        """Return the transitions at places: episodes, steps of these, and where the pieces begin, ``[B, T]`` each."""
+        e, t = episode, step
         base_task, parameter = self.base_task[e, t].long(), self.parameter[e, t]
         task = torch.cat([base_task.unsqueeze(2).to(parameter), parameter], dim=2)
         segment_start, segment_end = _segments(piece_start, task)
