@@ -54,7 +54,7 @@ setup(
         "rich",
         "safetensors",
         "tensorboard",
-        "torch>=2.1",
+        "torch>=2.4",
         "typer",
     ],
     extras_require={

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from helpers import generator
 from torch import Tensor
 
 from tigr_core.adam import Adam
+from tigr_core.errors import UserError
 
 GRADIENTS = [[torch.randn(shape, generator=generator(i)) for shape in ((3, 2), (4,))] for i in range(6)]
 
@@ -26,6 +28,23 @@ def test_the_first_step_by_hand() -> None:
     (parameter,) = parameters()[1:]
     Adam([parameter], lr=0.1).descend([torch.tensor([2.0, -3.0, 1e-3, 0.0])])
     torch.testing.assert_close(parameter.detach(), torch.tensor([-0.1, 0.1, -0.1, 0.0]), rtol=1e-4, atol=0.0)
+
+
+def test_groups_have_rates_of_their_own() -> None:
+    first, second = parameters()
+    gradients = [torch.ones(3, 2), torch.ones(4)]
+    Adam([{"params": [first], "lr": 0.1}, {"params": [second], "lr": 0.2}]).descend(gradients)
+    torch.testing.assert_close(first.detach(), torch.full((3, 2), 0.9))
+    torch.testing.assert_close(second.detach(), torch.full((4,), -0.2))
+
+
+def test_a_pytorch_without_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("`fused=True` requires supported devices")
+
+    monkeypatch.setattr(torch.optim.Adam, "__init__", refuse)
+    with pytest.raises(UserError, match=r"cannot train here: `fused=True`.*\n?.*2\.4 or later"):
+        Adam(parameters(), lr=0.1)
 
 
 def test_gradients_lie_in_memory_as_they_like() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tigr_core.errors import UserError
+
 
 class Adam(torch.optim.Adam):
     """PyTorch's fused Adam that also steps along gradients as they are given.
@@ -18,10 +20,20 @@ class Adam(torch.optim.Adam):
     Args:
         parameters: those that learn at the rate `lr`, or groups of them with rates of their own as PyTorch has them.
         capturable: whether its steps can be captured on a GPU.
+
+    Raises:
+        UserError: PyTorch has no fused Adam for the parameters' device, as before 2.4 on CPUs.
     """
 
     def __init__(self, parameters: Iterable[Any], lr: float = 0.0, *, capturable: bool = False) -> None:
-        super().__init__(parameters, lr=lr, fused=True, capturable=capturable)
+        try:
+            super().__init__(parameters, lr=lr, fused=True, capturable=capturable)
+        except RuntimeError as error:
+            raise UserError(
+                f"PyTorch {torch.__version__} cannot train here: {error}",
+                expected="2.4 or later",
+                fix="pip install 'torch>=2.4'",
+            ) from error
         self._parts: tuple[list[Tensor], ...] | None = None
 
     @torch.no_grad()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fast mode of training: networks, mixtures and SAC's losses in C++ on a CPU without bfloat16, elsewhere compiled
+"""The fast mode of training: networks, mixtures and SAC's steps in C++ on a CPU without bfloat16, elsewhere compiled
 regions and matrix products in bfloat16, where the device has it.
 
 Parameters, sums, losses and optimisers stay float32. Results differ from the exact ones in the third digit where
