@@ -39,7 +39,7 @@ from tigr_core.collector import LocalCollector, Request
 from tigr_core.config import Config, load_config, override_config
 from tigr_core.controller import Controller
 from tigr_core.fast import product_dtype
-from tigr_core.launches import Launches
+from tigr_core.launches import STEPS_BEFORE_CAPTURE, SACLaunches
 from tigr_core.learners import Learners
 from tigr_core.model import TaskInferenceModel
 from tigr_core.progress import Progress
@@ -138,7 +138,9 @@ class Bench:
 
     def inference_steps(self) -> float:
         """Return inference steps a second."""
-        return 1.0 / self._seconds(lambda: self.inference.step(self.replay))
+        learn = self.learners.inference_launch()
+        warm_up = 1 if learn is None else STEPS_BEFORE_CAPTURE + 1
+        return 1.0 / self._seconds(lambda: self.inference.step(self.replay, learn), warm_up)
 
     def view(self, episodes: int) -> TransitionView:
         encode = self.inference.encode_episodes
@@ -153,7 +155,7 @@ class Bench:
         """Return SAC steps a second."""
         view = self.view(80)
         capture = self.learners.capture_of(view)
-        launches = Launches(self.sac, lambda: view.sample(batch, self.learners.control_generator), capture)
+        launches = SACLaunches(self.sac, lambda: view.sample(batch, self.learners.control_generator), capture)
         while capture is not None and launches.take(MANY)[0] == 1:
             pass  # the steps before the first launch
         seconds = self._seconds(lambda: launches.take(MANY), warm_up=3)

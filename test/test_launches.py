@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 from envs.tasks import BaseTask, TaskSet
 from tigr_core.config import InferenceConfig, SACConfig
 from tigr_core.inference_learner import InferenceLearner
-from tigr_core.launches import STEPS_BEFORE_CAPTURE, Launched, Launches, Metrics
+from tigr_core.launches import STEPS_BEFORE_CAPTURE, Launched, Metrics, SACLaunches
 from tigr_core.model import TaskInferenceModel
 from tigr_core.random_shift import RandomShift
 from tigr_core.replay import ReplayBuffer
@@ -105,7 +105,7 @@ def inference_learner(model: TaskInferenceModel, **settings: Any) -> InferenceLe
     return InferenceLearner(model, config, TASKS, rng=np.random.default_rng(0), generator=generator())
 
 
-def taken(launches: Launches, steps: int) -> list[int]:
+def taken(launches: SACLaunches, steps: int) -> list[int]:
     counts: list[int] = []
     while sum(counts) < steps:
         count, metrics = launches.take(steps - sum(counts))
@@ -120,7 +120,7 @@ def test_launches_learn_what_single_steps_learn(actor_every: int) -> None:
     results = []
     for capture in (None, recorded):
         (learner, view), draws = learner_and_view(**settings), generator(2)
-        launches = Launches(learner, lambda view=view, draws=draws: view.sample(16, draws), capture)  # type: ignore[misc]
+        launches = SACLaunches(learner, lambda view=view, draws=draws: view.sample(16, draws), capture)  # type: ignore[misc]
         counts = taken(launches, 60)
         assert learner.steps == 60
         networks = (learner.actor, learner.critic, learner.target_critic)
@@ -147,7 +147,7 @@ def test_launches_of_inference_learn_what_its_steps_learn(context: str) -> None:
 
 def test_the_schedule_is_set_before_each_launch() -> None:
     learner, view = learner_and_view(teacher_weight=8.0, teacher_half_life=20, actor_every=1)
-    launches = Launches(learner, lambda: view.sample(16, learner.generator), recorded)
+    launches = SACLaunches(learner, lambda: view.sample(16, learner.generator), recorded)
     weights = []
     while learner.steps < 40:
         launches.take(40 - learner.steps)
@@ -158,15 +158,7 @@ def test_the_schedule_is_set_before_each_launch() -> None:
 
 @pytest.fixture
 def on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what refuses tensors without data: autocast, and fused steps of optimisers in some versions."""
-    step = torch.optim.Adam.step
-
-    def unfused(self: torch.optim.Adam) -> None:
-        for group in self.param_groups:
-            group |= {"fused": False, "foreach": True, "capturable": False}
-        step(self)
-
-    monkeypatch.setattr(torch.optim.Adam, "step", unfused)
+    """Leave out autocast, which refuses tensors without data."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
 
 

@@ -17,6 +17,13 @@ def test_launches_count_as_many_steps_as_they_take() -> None:
     assert means.pop() == {}
 
 
+def test_numbers_of_both_kinds_are_added_in_double() -> None:
+    means = MetricMeans()
+    means.add("sac", {"loss": 50331651.0})
+    means.add("sac", {"loss": torch.tensor(0.5)})
+    assert means.pop() == {"sac/loss": 25165825.75}
+
+
 def test_a_checkpoint_goes_on_and_does_not_change() -> None:
     means, resumed = MetricMeans(), MetricMeans()
     means.add("sac", {"loss": torch.tensor(3.0)})

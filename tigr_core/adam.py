@@ -31,7 +31,7 @@ class Adam(torch.optim.Adam):
         except RuntimeError as error:
             raise UserError(
                 f"PyTorch {torch.__version__} cannot train here: {error}",
-                expected="2.4 or later",
+                expected="2.4 or later, and a device for which it has fused Adam",
                 fix="pip install 'torch>=2.4'",
             ) from error
         self._parts: tuple[list[Tensor], ...] | None = None

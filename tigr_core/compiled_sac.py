@@ -35,7 +35,10 @@ class CompiledSAC:
 
     @torch.no_grad()
     def step(self, batch: TransitionBatch) -> dict[str, float]:
-        """As `SACLearner.update` without groups of PCGrad; the learner counts the step."""
+        """As `SACLearner.update` without groups of PCGrad; the learner counts the step.
+
+        Parameters change without PyTorch's notice: no graph of its own may hold them across a step.
+        """
         learner, config = self._learner, self._learner.config
         optimisers = learner.critic_optimiser, learner.actor_optimiser, learner.temperature_optimiser
         groups = [optimiser.param_groups[0] for optimiser in optimisers]

@@ -317,7 +317,7 @@ class InferenceLearner:
             "optimiser": self.optimiser.state_dict(),
             "weights": self.balance.tolist(),
             "steps": self.steps,
-            "streams": self._streams,
+            "streams": None if self._streams is None else self._streams.clone(),
             "early_stopping": self.early_stopping.state_dict(),
         }
 
@@ -328,7 +328,7 @@ class InferenceLearner:
         self.steps = int(state["steps"])
         self.early_stopping.load_state_dict(state["early_stopping"])
         streams = state["streams"]
-        self._streams = None if streams is None else streams.to(self.model.normaliser.mean.device)
+        self._streams = None if streams is None else streams.to(self.model.normaliser.mean.device, copy=True)
 
 
 def _rows_at(states: Tensor, rows: Tensor, steps: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ STEPS_PER_LAUNCH = 16  # or the next multiple of `sac.actor_every`
 STEPS_BEFORE_CAPTURE = 4  # that create what is created once: states of the optimisers, handles of libraries
 
 
-class Launches:
+class SACLaunches:
     """Takes SAC steps on what `draw` gives."""
 
     def __init__(self, learner: SACLearner, draw: Callable[[], TransitionBatch], capture: Capture | None) -> None:
@@ -56,8 +56,7 @@ class Launches:
     def _launched_steps(self) -> Metrics:
         steps = [self.learner.update(self.draw()) for _ in range(self.steps_per_launch)]
         return {
-            name: torch.stack([torch.as_tensor(step[name]) for step in steps if name in step]).mean()
-            for name in steps[0]
+            name: torch.stack([cast(Tensor, step[name]) for step in steps if name in step]).mean() for name in steps[0]
         }
 
 

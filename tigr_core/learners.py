@@ -23,7 +23,7 @@ from envs.tasks import TaskSet
 from tigr_core.config import Config
 from tigr_core.imagination import ImaginingView
 from tigr_core.inference_learner import InferenceLearner
-from tigr_core.launches import Capture, Launched, Launches, cuda_capture
+from tigr_core.launches import Capture, Launched, SACLaunches, cuda_capture
 from tigr_core.memory import keep_freed_memory
 from tigr_core.metric_means import MetricMeans
 from tigr_core.model import TaskInferenceModel
@@ -85,7 +85,7 @@ class Learners:
         self.means = MetricMeans()
         self.inferred = self.controlled = 0  # steps of the epoch
         self.view: View | None = None
-        self.launches: Launches | None = None  # of SAC steps on the view
+        self.launches: SACLaunches | None = None  # of SAC steps on the view
         self.view_episodes: Tensor | None = None
         self.view_encoder: dict[str, Tensor] | None = None  # that it is encoded with; it may learn meanwhile
         self.beside_s = 0.0  # of the epoch's inference phase, for SAC
@@ -111,7 +111,6 @@ class Learners:
         threads = torch.get_num_threads()
 
         def control() -> bool:
-            torch.set_num_threads(max(1, threads // 2))
             started = time.perf_counter()
             done = self._control(epoch, beside)
             self.beside_s += time.perf_counter() - started
@@ -120,7 +119,7 @@ class Learners:
         if threads == 1 or self.device.type != "cpu":
             return control() and self._infer(epoch)
         try:
-            with ThreadPoolExecutor(1, thread_name_prefix="sac") as pool:
+            with ThreadPoolExecutor(1, "sac", initializer=torch.set_num_threads, initargs=(threads // 2,)) as pool:
                 controlled = pool.submit(copy_context().run, control)  # settings of the compiler are of a context
                 torch.set_num_threads(threads - threads // 2)
                 inferred = self._infer(epoch)
@@ -134,8 +133,7 @@ class Learners:
         total = config.first_epoch_steps if epoch == 1 else config.steps_per_epoch
         if self.inferred == 0:
             learner.early_stopping.begin(learner.steps)
-        capture = self._capture(self.generator) if config.pcgrad is None else None
-        learn = Launched(partial(learner.learn, self.replay), capture) if capture else None
+        learn = self.inference_launch()
         while self.inferred < total and not learner.early_stopping.reached:
             self.means.add("inference", learner.step(self.replay, learn))
             self.inferred += 1
@@ -174,7 +172,7 @@ class Learners:
                 self.view = self._make_view(self.view_episodes, epoch)
             finally:
                 self.model.encoder.load_state_dict(now)
-        self.launches = Launches(self.sac, self._draw_batch, self.capture_of(self.view))
+        self.launches = SACLaunches(self.sac, self._draw_batch, self.capture_of(self.view))
 
     def _draw_batch(self) -> TransitionBatch:
         assert self.view is not None
@@ -185,6 +183,11 @@ class Learners:
         """Return how SAC's steps on a view are captured; None where they ask the device for numbers, or need not be."""
         possible = isinstance(view, TransitionView) and view.group is None
         return self._capture(self.control_generator) if possible else None
+
+    def inference_launch(self) -> Launched | None:
+        """Return what learns from the replay data as they lie in one launch a step, where that pays."""
+        capture = self._capture(self.generator) if self.config.inference.pcgrad is None else None
+        return Launched(partial(self.inference.learn, self.replay), capture) if capture else None
 
     def _capture(self, generator: torch.Generator) -> Capture | None:
         """Return how steps that draw from a generator are captured, on a device where that pays."""

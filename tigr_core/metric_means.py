@@ -27,7 +27,7 @@ class MetricMeans:
             if total is None:
                 self._sums[key] = (value.double() if isinstance(value, Tensor) else value) * steps
             elif isinstance(value, Tensor):  # what a checkpoint held is on the CPU: a sum is not changed in place
-                self._sums[key] = torch.add(torch.as_tensor(total), value, alpha=steps)
+                self._sums[key] = torch.add(torch.as_tensor(total, dtype=torch.float64), value, alpha=steps)
             else:
                 self._sums[key] = total + value * steps
             self._counts[key] = self._counts.get(key, 0) + steps

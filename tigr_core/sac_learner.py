@@ -138,9 +138,9 @@ class TransitionView:
             self.taught = _by_state(taught.view_as(action))
         self.replay, self.episodes, self.refund = replay, episodes, refund
         outcome = torch.cat([action, reward.unsqueeze(-1), replay.terminated[episodes].unsqueeze(-1), *code], dim=-1)
-        state = torch.cat([model.policy_obs(obs), latent], dim=-1).flatten(0, 1)
         # A state, what came of it, and the next state lie one after the other: a transition is read at once.
-        self.rows = torch.cat([state, _by_state(outcome)], dim=-1)  # [E (T+1), D + L + A + 2 (+ L)]
+        parts = (model.policy_obs(obs).flatten(0, 1), latent.flatten(0, 1), _by_state(outcome))
+        self.rows = torch.cat(parts, dim=-1)  # [E (T+1), D + L + A + 2 (+ L)]
         count, width = self.rows.shape
         sizes = (model.policy_obs_dim, model.config.latent_dim)
         self.sizes = (*sizes, model.action_dim, 1, 1, outcome.shape[2] - model.action_dim - 2, *sizes)

@@ -219,14 +219,15 @@ inline float imitation(const float* shown, float weight, const float* output, in
 }
 
 // Does a step of the critics and, where there is a second `noise` [B, A], of actor and temperature, and moves the
-// targets. Returns the critics' loss and mean value; then the actor's loss, entropy and temperature. `rates` are those of
-// critics, actor and temperature, `adam` beta1, beta2 and epsilon; a temperature that is not learned has no state.
+// targets. Returns the critics' loss and mean value; then the actor's loss, entropy and temperature. `rates` are those
+// of critics, actor and temperature, `adam` beta1, beta2 and epsilon; a temperature that is not learned has no state.
 inline std::vector<double> step(TensorList of_batch, const std::optional<Tensor>& taught, const Tensor& teacher_weight,
-                   TensorList noise, double discount, double target_rate, at::ArrayRef<double> log_std_range,
-                   at::ArrayRef<double> rates, at::ArrayRef<double> adam, TensorList critic_parts,
-                   TensorList critic_state, TensorList target_parts, bool normal, TensorList actor_parts,
-                   TensorList actor_state, const Tensor& log_temperature, TensorList temperature_state,
-                   double target_entropy, const Tensor& least_log_temperature) {
+                                TensorList noise, double discount, double target_rate,
+                                at::ArrayRef<double> log_std_range, at::ArrayRef<double> rates,
+                                at::ArrayRef<double> adam, TensorList critic_parts, TensorList critic_state,
+                                TensorList target_parts, bool normal, TensorList actor_parts, TensorList actor_state,
+                                const Tensor& log_temperature, TensorList temperature_state, double target_entropy,
+                                const Tensor& least_log_temperature) {
   const at::AutoDispatchBelowADInplaceOrView without_gradients_of_pytorch;
   const auto with_rate = [&](size_t k) { return Adam{rates.at(k), adam.at(0), adam.at(1), adam.at(2)}; };
   const Batch batch(of_batch);
