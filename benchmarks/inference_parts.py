@@ -87,7 +87,8 @@ class Experiment:
     def _estimates(self, *, validation: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return mixture weights ``[B, T, K]``, true base task, and transitions since the change, ``[B, T]`` each."""
         rng = np.random.default_rng(0)
-        context = self.replay.sample_sequences(SEQUENCES, SEQUENCE_STEPS, SEGMENT_STEPS, rng, validation=validation)
+        places = self.replay.draw_sequences(SEQUENCES, SEQUENCE_STEPS, SEGMENT_STEPS, rng, validation=validation)
+        context = self.replay.context(*places)
         x = self.model.normaliser.sequence(context.obs, context.action, context.reward, context.next_obs)
         weights = self.model.encoder.encode_episodes(x).weights[:, 1:]
         age = 1 + torch.arange(SEQUENCE_STEPS) - context.segment_start

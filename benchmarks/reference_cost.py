@@ -79,7 +79,8 @@ class ReferenceCost:
 
     def _sac_step(self) -> None:
         config, model = self.config, self.model
-        context, mask = self.replay.sample_windows(config.sac.batch_size, config.model.context_length, self.rng)
+        *places, mask = self.replay.draw_windows(config.sac.batch_size, config.model.context_length, self.rng)
+        context = self.replay.context(*places)
         with torch.no_grad():
             x = model.normaliser.transition(context.obs, context.action, context.reward, context.next_obs)
             latent = model.encoder.posterior(model.encoder.hidden_windows(x * mask.unsqueeze(-1))).latent

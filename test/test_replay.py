@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,11 @@ def filled(lengths: list[int], steps: int, capacity: int = 1000) -> ReplayBuffer
     replay = ReplayBuffer(capacity, steps)
     replay.add(numbered_episodes(lengths, steps=steps), np.random.default_rng(0))
     return replay
+
+
+def windows_of(replay: ReplayBuffer, *drawn: Any, **options: Any) -> tuple[Context, torch.Tensor]:
+    *places, mask = replay.draw_windows(*drawn, **options)
+    return replay.context(*places), mask
 
 
 def assert_aligned(context: Context, real: torch.Tensor) -> torch.Tensor:
@@ -68,8 +75,8 @@ def test_an_episode_stays_in_its_part() -> None:
     training, validation = (replay.episode_pool(validation=v) for v in (False, True))
     assert sorted([*training, *validation]) == list(range(220))
     for marks, pool in ((False, training), (True, validation)):
-        windows, _ = replay.sample_windows(300, 2, rng, validation=marks)
-        sequences = replay.sample_sequences(100, 5, 2, rng, validation=marks)
+        windows, _ = windows_of(replay, 300, 2, rng, validation=marks)
+        sequences = replay.context(*replay.draw_sequences(100, 5, 2, rng, validation=marks))
         assert set((windows.obs.long() // 100).flatten().tolist()) <= set(pool.tolist())
         assert set((sequences.obs.long() // 100).flatten().tolist()) <= set(pool.tolist())
 
@@ -79,8 +86,8 @@ def test_linear_sampling_draws_the_newest_episode_nine_times_as_often_as_the_old
     for first in range(7):  # two more than there is room for: slots 0 and 1 hold episodes 5 and 6
         replay.add(numbered_episodes([2], steps=2, first=first), rng)
     wanted = np.array([0.7, 0.9, 0.1, 0.3, 0.5]) / 2.5
-    windows, _ = replay.sample_windows(4000, 2, rng)
-    sequences = replay.sample_sequences(2000, 4, 2, rng)
+    windows, _ = windows_of(replay, 4000, 2, rng)
+    sequences = replay.context(*replay.draw_sequences(2000, 4, 2, rng))
     for context in (windows, sequences):
         found = np.bincount(context.obs[:, -1, 0].long() // 100, minlength=7)[[5, 6, 2, 3, 4]]
         np.testing.assert_allclose(found / found.sum(), wanted, atol=0.03)
@@ -97,7 +104,7 @@ def test_even_sampling_draws_no_episode_twice() -> None:
 
 def test_windows_end_anywhere_in_an_episode_and_are_masked_before_its_start() -> None:
     replay = filled([2, 6, 4], 6)
-    context, mask = replay.sample_windows(500, 4, np.random.default_rng(0))
+    context, mask = windows_of(replay, 500, 4, np.random.default_rng(0))
     number = assert_aligned(context, mask)
     every_step = {100 * e + t for e in replay.episode_pool(validation=False) for t in range(int(replay.length[e]))}
     assert set(number[:, -1].tolist()) == every_step
@@ -113,7 +120,7 @@ def test_windows_end_anywhere_in_an_episode_and_are_masked_before_its_start() ->
 def test_sequences_are_spliced_from_contiguous_segments() -> None:
     lengths, steps = [4, 6, 5, 3], 12
     replay, rng = filled(lengths, 6), np.random.default_rng(0)
-    context = replay.sample_sequences(200, steps, 3, rng)
+    context = replay.context(*replay.draw_sequences(200, steps, 3, rng))
     number = assert_aligned(context, torch.ones(200, steps, dtype=torch.bool))
     assert (number[:, 0] % 100 == 0).all()  # an episode starts where the context is empty
     assert (number % 100 < torch.tensor(lengths)[number // 100]).all()
@@ -132,8 +139,8 @@ def test_a_piece_of_an_episode_has_a_segment_for_each_task() -> None:
     episodes.parameter[:, 4:] += 0.5
     replay, rng = ReplayBuffer(100, 6), np.random.default_rng(0)
     replay.add(episodes, rng)
-    sequences = replay.sample_sequences(200, 12, 5, rng)
-    windows, mask = replay.sample_windows(300, 4, rng)
+    sequences = replay.context(*replay.draw_sequences(200, 12, 5, rng))
+    windows, mask = windows_of(replay, 300, 4, rng)
     for context, real in ((sequences, torch.ones(200, 12, dtype=torch.bool)), (windows, mask)):
         now, step = torch.arange(real.shape[1]), context.obs.squeeze(-1).long() % 100
         parts = torch.stack([context.segment_start, context.segment_end - 1])

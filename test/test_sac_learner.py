@@ -233,7 +233,7 @@ def test_pieces_of_contexts_are_shifted_as_wholes() -> None:
     episodes.base_task[4::2, 10:] = 1
     replay.add(episodes, np.random.default_rng(0))
     config = SACConfig(shifted=(0,), shift=30.0, unshifted_tasks=("second",))
-    context = replay.sample_sequences(50, 40, 10, np.random.default_rng(0))
+    context = replay.context(*replay.draw_sequences(50, 40, 10, np.random.default_rng(0)))
     obs, next_obs = RandomShift(model, config, tasks).of_contexts(context, generator())
     distance = (obs - context.obs).squeeze(-1)
     torch.testing.assert_close((next_obs - context.next_obs).squeeze(-1), distance)

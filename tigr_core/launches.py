@@ -40,8 +40,8 @@ class SACLaunches:
 
     def take(self, most: int) -> tuple[int, Metrics]:
         """Take one step, or up to `most` in one launch; return how many, and the means of their metrics."""
-        aligned = self.learner.steps % self.learner.config.actor_every == 0
-        if self.capture is None or most < self.steps_per_launch or self._single < STEPS_BEFORE_CAPTURE or not aligned:
+        warm, aligned = self._single >= STEPS_BEFORE_CAPTURE, self.learner.actor_learns
+        if self.capture is None or most < self.steps_per_launch or not warm or not aligned:
             self._single += 1
             return 1, self.learner.step(self.draw())
         self.learner.schedule()

@@ -258,13 +258,6 @@ class ReplayBuffer:
         places = (np.broadcast_to(episode[:, None], step.shape), step.clip(0), first, mask)
         return tuple(sent(values, self.device) for values in places)
 
-    def sample_windows(
-        self, batch: int, window: int, rng: np.random.Generator, *, validation: bool = False
-    ) -> tuple[Context, Tensor]:
-        """Return what `draw_windows` draws, and the mask."""
-        *places, mask = self.draw_windows(batch, window, rng, validation=validation)
-        return self.context(*places), mask
-
     def draw_sequences(
         self,
         batch: int,
@@ -298,29 +291,17 @@ class ReplayBuffer:
         episode, start, first = (np.take_along_axis(values, piece, axis=1) for values in (source, begin, offset))
         return tuple(sent(values, self.device) for values in (episode, first + now - start, start))
 
-    def sample_sequences(
-        self,
-        batch: int,
-        steps: int,
-        segment_length: int,
-        rng: np.random.Generator,
-        *,
-        validation: bool = False,
-    ) -> Context:
-        """Return what `draw_sequences` draws, ``[B, T]``."""
-        return self.context(*self.draw_sequences(batch, steps, segment_length, rng, validation=validation))
-
     def context(self, episode: Tensor, step: Tensor, piece_start: Tensor) -> Context:
         """Return the transitions at places: episodes, steps of these, and where the pieces begin, ``[B, T]`` each."""
-        e, t = episode, step
-        base_task, parameter = self.base_task[e, t].long(), self.parameter[e, t]
+        at = (episode, step)
+        base_task, parameter = self.base_task[at].long(), self.parameter[at]
         task = torch.cat([base_task.unsqueeze(2).to(parameter), parameter], dim=2)
         segment_start, segment_end = _segments(piece_start, task)
         return Context(
-            obs=self.obs[e, t],
-            action=self.action[e, t],
-            reward=self.reward[e, t],
-            next_obs=self.obs[e, t + 1],
+            obs=self.obs[at],
+            action=self.action[at],
+            reward=self.reward[at],
+            next_obs=self.obs[episode, step + 1],
             base_task=base_task,
             parameter=parameter,
             piece_start=piece_start,
